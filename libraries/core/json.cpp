@@ -1,0 +1,89 @@
+#include "core/json.h"
+
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <limits>
+
+namespace mlxcpp {
+namespace {
+
+constexpr int kMaxDepth = 200;  // real files stay under 20; the parser recurses
+
+}  // namespace
+
+Json parse_json(std::string_view text, std::string_view where) {
+  const auto bounded = [&](int depth, Json::parse_event_t, Json&) {
+    if (depth > kMaxDepth) throw Error("{}: JSON nested deeper than {} levels", where, kMaxDepth);
+    return true;
+  };
+  try {
+    return Json::parse(text, bounded);
+  } catch (const Json::exception& e) {
+    throw Error("{}: not valid JSON: {}", where, e.what());
+  }
+}
+
+Json read_json(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in || std::filesystem::is_directory(file)) throw Error("{}: cannot be read", file.string());
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  return parse_json(text, file.string());
+}
+
+std::string describe(const Json& j) {
+  std::string text = j.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > 40) text = text.substr(0, 40) + "...";
+  switch (j.type()) {
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::boolean:
+      return text;
+    case Json::value_t::string:
+      return "the string " + text;
+    case Json::value_t::array:
+      return "the list " + text;
+    case Json::value_t::object:
+      return "the object " + text;
+    default:
+      return "the number " + text;
+  }
+}
+
+void ConfigReader::get(const Json& j, const char* key, bool& out) const {
+  if (!j.is_boolean())
+    throw Error("{}: '{}' must be true or false, found {}", where_, key, describe(j));
+  out = j.get<bool>();
+}
+
+void ConfigReader::get(const Json& j, const char* key, int& out) const {
+  const auto bad = [&] {
+    return Error("{}: '{}' must be an integer, found {}", where_, key, describe(j));
+  };
+  if (!j.is_number()) throw bad();
+  const double value = j.get<double>();  // some published files write 4096.0
+  if (!(std::abs(value) <= std::numeric_limits<int>::max()) || value != std::trunc(value))
+    throw bad();
+  out = static_cast<int>(value);
+}
+
+void ConfigReader::get(const Json& j, const char* key, double& out) const {
+  if (!j.is_number() || !std::isfinite(j.get<double>()))
+    throw Error("{}: '{}' must be a number, found {}", where_, key, describe(j));
+  out = j.get<double>();
+}
+
+void ConfigReader::get(const Json& j, const char* key, float& out) const {
+  double value = 0;
+  get(j, key, value);
+  if (std::abs(value) > std::numeric_limits<float>::max())
+    throw Error("{}: '{}' does not fit a float: {}", where_, key, describe(j));
+  out = static_cast<float>(value);
+}
+
+void ConfigReader::get(const Json& j, const char* key, std::string& out) const {
+  if (!j.is_string()) throw Error("{}: '{}' must be a string, found {}", where_, key, describe(j));
+  out = j.get<std::string>();
+}
+
+}  // namespace mlxcpp

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace mlxcpp {
+
+using Json = nlohmann::json;
+
+// Parses hostile text: nesting is bounded, and a fault is an Error that names `where`.
+Json parse_json(std::string_view text, std::string_view where);
+Json read_json(const std::filesystem::path& file);
+
+// What `j` is, for error messages: "a string", "the number 7", ...
+std::string describe(const Json& j);
+
+// Reads a configuration (config.json and its kin) into a struct that lists its fields once, in
+// `template <class V> void fields(V& v)` as `v.need("hidden_size", hidden_size)`. Types are checked
+// strictly: no number from a string, no integer from 1.5, nothing that overflows. Every Error names
+// file and key.
+class ConfigReader {
+ public:
+  // `where` stands in messages before the key: "config.json".
+  ConfigReader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+    if (!json.is_object()) throw Error("{}: expected an object, found {}", where_, describe(json));
+  }
+
+  template <class T>
+  void need(const char* key, T& out) {
+    if (!json_.contains(key)) throw Error("{}: '{}' is missing", where_, key);
+    get(json_.at(key), key, out);
+  }
+  // Absent or null: `out` keeps its value.
+  template <class T>
+  void maybe(const char* key, T& out) {
+    if (const auto it = json_.find(key); it != json_.end() && !it->is_null()) get(*it, key, out);
+  }
+  template <class T>
+  void maybe(const char* key, std::optional<T>& out) {
+    if (const auto it = json_.find(key); it != json_.end() && !it->is_null())
+      get(*it, key, out.emplace());
+  }
+
+  const Json& json() const { return json_; }
+  const std::string& where() const { return where_; }
+
+ private:
+  void get(const Json& j, const char* key, bool& out) const;
+  void get(const Json& j, const char* key, int& out) const;
+  void get(const Json& j, const char* key, float& out) const;
+  void get(const Json& j, const char* key, double& out) const;
+  void get(const Json& j, const char* key, std::string& out) const;
+  void get(const Json& j, const char*, Json& out) const { out = j; }
+  template <class T>
+  void get(const Json& j, const char* key, std::vector<T>& out) const {
+    if (!j.is_array()) throw Error("{}: '{}' must be a list, found {}", where_, key, describe(j));
+    out.clear();
+    for (const Json& item : j) get(item, key, out.emplace_back());
+  }
+  template <class T>
+    requires requires(T t, ConfigReader& r) { t.fields(r); }
+  void get(const Json& j, const char* key, T& out) const {
+    ConfigReader inner(j, where_ + ": " + key);
+    out.fields(inner);
+  }
+
+  const Json& json_;
+  std::string where_;
+};
+
+template <class C>
+C read_config(const Json& json, std::string where = "config.json") {
+  C c;
+  ConfigReader reader(json, std::move(where));
+  c.fields(reader);
+  return c;
+}
+
+}  // namespace mlxcpp

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include <mlx/mlx.h>
+
+#include "core/json.h"
+#include "lm_common/kv_cache.h"
+#include "nn/module.h"
+
+namespace mlxcpp {
+
+// How caches are made for a model; from GenerateParameters.
+struct CacheOptions {
+  std::optional<int>
+      max_size;  // bound of the layers that see everything (their own window bounds sliding ones)
+  std::optional<int> bits;  // 8 or 4: keys and values quantised, rotating ones too
+  int group_size = 64;
+  int quantized_start = 0;  // tokens kept in full precision until a cache has this many
+};
+
+// A causal language model. Models never see the kind of cache, the device, or integer offsets.
+class LanguageModel : public nn::Module {
+ public:
+  // ids int32 [B, L] -> [B, L, hidden] after the final norm. `caches` is empty or one a layer as
+  // make_caches() gives them.
+  virtual mx::array hidden(const mx::array& ids, Caches& caches) const = 0;
+  // [..., hidden] -> [..., vocab]. Apart from hidden(), so that prefill takes the last row only.
+  virtual mx::array logits(const mx::array& hidden) const = 0;
+
+  mx::array operator()(const mx::array& ids, Caches& caches) const {
+    return logits(hidden(ids, caches));
+  }
+
+  virtual Caches make_caches(const CacheOptions& options = {}) const = 0;
+  // Published names -> the tree's names: fused, split, transposed or superfluous tensors.
+  virtual nn::Weights sanitize(nn::Weights weights) const { return weights; }
+};
+
+using Creator = std::function<std::unique_ptr<LanguageModel>(const Json& config)>;
+
+// A Creator from a function that takes the family's config struct.
+template <class Config>
+Creator creator(std::unique_ptr<LanguageModel> (*make)(const Config&)) {
+  return [make](const Json& json) { return make(read_config<Config>(json)); };
+}
+
+}  // namespace mlxcpp

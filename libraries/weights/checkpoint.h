@@ -1,0 +1,39 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <mlx/mlx.h>
+
+#include "core/json.h"
+#include "kernels/quantized.h"
+
+namespace mlxcpp {
+
+namespace mx = mlx::core;
+
+// Which layers of a checkpoint are quantised, and how. Keys are module paths
+// ("model.layers.0.mlp.up_proj").
+struct Quantization {
+  std::optional<kernels::QuantType> everywhere;  // what a path without its own entry has
+  std::map<std::string, std::optional<kernels::QuantType>>
+      per_layer;  // nullopt: this one is not quantised
+
+  std::optional<kernels::QuantType> at(const std::string& path) const;
+};
+
+// What a model is made from, whatever the file format. Arrays are views of the mapped files where
+// the layout allows, and keep the mapping alive.
+struct Checkpoint {
+  Json
+      config;  // as config.json has it; from a GGUF file: the same fields, mapped from its metadata
+  Quantization quantization;  // from config.json's "quantization", or from the tensors' GGUF types
+  std::map<std::string, mx::array> weights;  // published Hugging Face names, from GGUF too
+  size_t bytes = 0;                          // of all weights
+};
+
+}  // namespace mlxcpp
