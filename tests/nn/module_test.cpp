@@ -235,7 +235,7 @@ TEST(ValueAndGrad, OfALinearLayerByHand) {
   const auto step = value_and_grad(
       l, [&](const std::vector<mx::array>& in) { return mx::sum(mx::square(l(in[0]) - in[1])); });
   // y = 2*3 - 4 = 2, loss (2-5)^2 = 9, dloss/dy = -6.
-  const auto [loss, grads] = step({mx::array({3.0f, 4.0f}, {1, 2}), mx::array({5.0f}, {1, 1})});
+  auto [loss, grads] = step({mx::array({3.0f, 4.0f}, {1, 2}), mx::array({5.0f}, {1, 1})});
   EXPECT_FLOAT_EQ(loss.item<float>(), 9);
   EXPECT_TRUE(near(grads.at("weight"), mx::array({-18.0f, -24.0f}, {1, 2})));
   EXPECT_TRUE(near(grads.at("bias"), mx::array({-6.0f})));
@@ -248,7 +248,7 @@ TEST(ValueAndGrad, OnlyTrainableAndRestoresThem) {
   const auto before = *m.layers[1].norm->weight;
   const auto step =
       value_and_grad(m, [&](const std::vector<mx::array>& in) { return mx::sum(m(in[0])); });
-  const auto [loss, grads] = step({mx::array({1, 2})});
+  auto [loss, grads] = step({mx::array({1, 2})});
   EXPECT_THAT(keys(grads), ElementsAre("layers.1.norm.weight"));
   EXPECT_EQ(m.layers[1].norm->weight->id(), before.id());
   // Against a difference quotient.
@@ -276,7 +276,7 @@ TEST(ValueAndGrad, FurtherOutputsAreNotDifferentiated) {
     const auto y = l(in[0]);
     return std::vector{mx::sum(y), y * mx::array(100.0f)};
   });
-  const auto [values, grads] = step({mx::array({2.0f}, {1, 1})});
+  auto [values, grads] = step({mx::array({2.0f}, {1, 1})});
   EXPECT_FLOAT_EQ(values[0].item<float>(), 6);
   EXPECT_FLOAT_EQ(values[1].item<float>(), 600);
   EXPECT_FLOAT_EQ(grads.at("weight").item<float>(), 2);
