@@ -46,42 +46,36 @@ struct Gemma3Config : DecoderConfig {
       for (int i = 1; i <= num_hidden_layers; ++i)
         layer_types.push_back(i % sliding_window_pattern == 0 ? "full_attention" : "sliding_attention");
 
-    full_rope = rope_for(v, "full_attention", "rope_theta", 1e6);
-    sliding_rope = rope_for(v, "sliding_attention", "rope_local_base_freq", 1e4);
-  }
-
- private:
-  // Older configs have one key for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
-  std::shared_ptr<const nn::RoPE> rope_for(ConfigReader& v, const char* kind, const char* theta_key, double theta) {
-    const Json& j = v.json();
-    Json parameters = {{"head_dim", head_size()}, {"max_position_embeddings", max_position_embeddings}};
-    if (const auto it = j.find("rope_parameters"); it != j.end() && it->contains(kind)) {
-      parameters["rope_parameters"] = it->at(kind);
-    } else {
-      v.maybe(theta_key, theta);
-      parameters["rope_theta"] = theta;
-      if (kind == std::string_view("full_attention") && j.contains("rope_scaling")) parameters["rope_scaling"] = j["rope_scaling"];
-    }
-    return nn::make_rope(ConfigReader(parameters, v.where()), head_size());
+    // Older configs have a key for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
+    rope.theta = 1e6;
+    rope.read(v, "full_attention");
+    full_rope = std::make_shared<const nn::RoPE>(head_size(), rope);
+    nn::RopeConfig local;
+    local.theta = 1e4;
+    if (v.json().contains("rope_parameters"))
+      local.read(v, "sliding_attention");
+    else
+      v.maybe("rope_local_base_freq", local.theta);
+    sliding_rope = std::make_shared<const nn::RoPE>(head_size(), local);
   }
 };
 
 struct Block final : nn::Module {
   Block(const Gemma3Config& c, int index)
-      : input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps, true),
+      : input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f),
         self_attn(this, "self_attn", c,
                   AttentionOptions{.scale = 1.0f / std::sqrt(c.query_pre_attn_scalar),
                                    .qkv_bias = c.attention_bias,
                                    .output_bias = c.attention_bias,
                                    .qk_norm = true,
-                                   .norm_plus_one = true,
+                                   .norm_offset = 1.0f,
                                    .window = c.window(index),
                                    .softcap = c.attn_logit_softcapping,
                                    .rope = c.is_sliding(index) ? c.sliding_rope : c.full_rope}),
-        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps, true),
-        pre_feedforward_layernorm(this, "pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, true),
+        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f),
+        pre_feedforward_layernorm(this, "pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f),
         mlp(this, "mlp", c.hidden_size, c.intermediate_size, c.hidden_act),
-        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, true) {}
+        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f) {}
 
   nn::Child<nn::RMSNorm> input_layernorm;
   nn::Child<Attention> self_attn;
@@ -97,7 +91,7 @@ struct Block final : nn::Module {
 
 struct Gemma3 final : CausalLM<Gemma3Config, Block> {
   explicit Gemma3(const Gemma3Config& c)
-      : CausalLM(c, std::sqrt(static_cast<float>(c.hidden_size)), c.rms_norm_eps, true) {}
+      : CausalLM(c, std::sqrt(static_cast<float>(c.hidden_size)), c.rms_norm_eps, 1.0f) {}
 
   mx::array logits(const mx::array& hidden) const override {
     return softcap(CausalLM::logits(hidden), c.final_logit_softcapping);
