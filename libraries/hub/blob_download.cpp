@@ -113,7 +113,8 @@ void BlobDownload::run(HttpClient& http, const std::stop_token& stop) {
   const fs::path blob = cache_.blob(file_.etag);
   const FileLock lock(cache_.lock(file_.etag), stop);
   std::error_code error;
-  if (fs::is_regular_file(blob, error) && (!file_.size || fs::file_size(blob, error) == *file_.size)) {
+  if (fs::is_regular_file(blob, error) &&
+      (!file_.size || fs::file_size(blob, error) == *file_.size)) {
     meter_.present(file_.path, static_cast<int64_t>(file_.size.value_or(0)));
     return;
   }
@@ -165,7 +166,8 @@ HttpResponse BlobDownload::request(HttpClient& http, Part& part, const std::stop
   sink.begin = [&](const HttpResponse& response) {
     if (response.status == 206) {
       const ContentRange range(response.header("content-range"));
-      misplaced = range.begin != part.have || (file_.size && range.total && range.total != file_.size);
+      misplaced =
+          range.begin != part.have || (file_.size && range.total && range.total != file_.size);
     } else if (part.have > 0) {
       part.restart();  // the server sends the whole file
     }
@@ -210,33 +212,39 @@ HubError hub_error(const HubSettings& settings, const HubModel& model, const std
                    const HttpResponse& response) {
   const std::string& id = model.id;
   const std::string code = response.header("x-error-code");
-  const std::string has_token = settings.token.empty() ? "HF_TOKEN is not set" : "with the token given";
+  const std::string has_token =
+      settings.token.empty() ? "HF_TOKEN is not set" : "with the token given";
   const std::string name = file.empty() ? id : id + "/" + file;
   const auto fault = [&](bool fatal, const std::string& text) {
     return HubError(fatal, fmt::format("{}: {}{}", name, text, spoken(response)));
   };
   if (response.status == 0)
-    return fault(false, fmt::format("cannot be fetched from {}: {}", settings.endpoint, response.failure));
-  if (code == "GatedRepo")
     return fault(false,
-                 fmt::format("the model is gated: accept its terms at {}/{} and set HF_TOKEN to a token "
-                             "of that account (HTTP {}, {})",
-                             settings.endpoint, id, response.status, has_token));
+                 fmt::format("cannot be fetched from {}: {}", settings.endpoint, response.failure));
+  if (code == "GatedRepo")
+    return fault(
+        false,
+        fmt::format("the model is gated: accept its terms at {}/{} and set HF_TOKEN to a token "
+                    "of that account (HTTP {}, {})",
+                    settings.endpoint, id, response.status, has_token));
   if (code == "RevisionNotFound")
     return fault(true, fmt::format("no revision '{}' on {}", model.revision, settings.endpoint));
   if (code == "EntryNotFound" || (response.status == 404 && !file.empty()))
     return fault(true, fmt::format("no such file at revision '{}' on {}", model.revision,
                                    settings.endpoint));
   if (code == "RepoNotFound" || response.status == 404 || response.status == 401)
-    return fault(false, fmt::format("not found on {}, or private (HTTP {}, {})", settings.endpoint,
-                                    response.status, has_token));
+    return fault(false,
+                 fmt::format("no such folder here, and on {} not found or private (HTTP {}, {})",
+                             settings.endpoint, response.status, has_token));
   if (response.status == 403)
-    return fault(false, fmt::format("access refused by {} (HTTP 403, {})", settings.endpoint, has_token));
+    return fault(false,
+                 fmt::format("access refused by {} (HTTP 403, {})", settings.endpoint, has_token));
   if (response.status == 429)
-    return fault(false, fmt::format("{} refuses more requests for now (HTTP 429{})", settings.endpoint,
-                                    response.retry_after
-                                        ? fmt::format(", try again in {} s", response.retry_after->count())
-                                        : ""));
+    return fault(false,
+                 fmt::format("{} refuses more requests for now (HTTP 429{})", settings.endpoint,
+                             response.retry_after
+                                 ? fmt::format(", try again in {} s", response.retry_after->count())
+                                 : ""));
   return fault(false, fmt::format("{} answered HTTP {}", settings.endpoint, response.status));
 }
 

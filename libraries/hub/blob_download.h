@@ -13,10 +13,10 @@ namespace mlxcpp::hub {
 // Fetches the content of one file into `blobs/ETAG`, unless it is there.
 //
 // What has come lies in `ETAG.incomplete`, which a later call, in this process or the next one,
-// goes on with. An ETag that is a hash is checked over the whole content, so a resumed part needs no
-// other guard; any other ETag is sent as If-Range. Only what is whole and right gets its name, by a
-// rename, after it has reached the disk. Throws when the server keeps failing, when size or hash
-// are wrong after a fresh download, when the disk is full, or when asked to stop.
+// goes on with. An ETag that is a hash is checked over the whole content, so a resumed part needs
+// no other guard; any other ETag is sent as If-Range. Only what is whole and right gets its name,
+// by a rename, after it has reached the disk. Throws when the server keeps failing, when size or
+// hash are wrong after a fresh download, when the disk is full, or when asked to stop.
 class BlobDownload {
  public:
   BlobDownload(const HubSettings& settings, const HubModel& model, const std::string& commit,

@@ -79,9 +79,8 @@ bool hub_offline() {
   auto text = environment("HF_HUB_OFFLINE");
   if (!text) text = environment("TRANSFORMERS_OFFLINE");
   if (!text) return false;
-  std::transform(text->begin(), text->end(), text->begin(), [](unsigned char c) {
-    return static_cast<char>(std::toupper(c));
-  });
+  std::transform(text->begin(), text->end(), text->begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return *text == "1" || *text == "ON" || *text == "YES" || *text == "TRUE";
 }
 

@@ -7,7 +7,7 @@
 namespace mlxcpp::hub {
 
 // What the environment says, with the names and defaults of huggingface_hub. Read at each call.
-std::optional<std::string> environment(const char* name);  // empty counts as unset
+std::optional<std::string> environment(const char* name);    // empty counts as unset
 std::filesystem::path expand_home(const std::string& path);  // a leading ~
 
 std::filesystem::path hub_cache();  // HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, or HF_HOME/hub

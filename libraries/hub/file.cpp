@@ -156,8 +156,8 @@ void need_space(const fs::path& folder, uint64_t bytes, std::string_view what) {
   std::error_code error;
   const fs::space_info space = fs::space(folder, error);
   if (!error && space.available < bytes)
-    throw Error("{}: disk full: {} needs {}, {} are free", folder.string(), what,
-                human_size(bytes), human_size(space.available));
+    throw Error("{}: disk full: {} needs {}, {} are free", folder.string(), what, human_size(bytes),
+                human_size(space.available));
 }
 
 void throw_if_stopped(const std::stop_token& stop, std::string_view what) {

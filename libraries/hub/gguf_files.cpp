@@ -17,9 +17,8 @@ constexpr std::string_view kSuffix = ".gguf";
 constexpr size_t kDigits = 5;
 
 std::string upper(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) {
-    return static_cast<char>(std::toupper(c));
-  });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return text;
 }
 
@@ -96,7 +95,8 @@ std::vector<std::string> choose_gguf(const std::vector<std::string>& files, cons
   std::vector<std::string> all, chosen;
   for (const GgufModel& model : find_gguf_models(files)) {
     all.push_back(file_name(model.parts.front()));
-    if (tag.empty() || has_word(upper(all.back()), upper(tag))) chosen.push_back(model.parts.front());
+    if (tag.empty() || has_word(upper(all.back()), upper(tag)))
+      chosen.push_back(model.parts.front());
   }
   if (all.empty()) throw Error("{}: no .gguf file there", where);
   if (chosen.size() != 1)

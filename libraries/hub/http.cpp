@@ -65,9 +65,8 @@ struct Exchange {
 };
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) {
-    return static_cast<char>(std::tolower(c));
-  });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
@@ -165,11 +164,10 @@ HttpResponse HttpClient::exchange(const HttpRequest& request, const BodySink& si
       throw Error("{}: {}", request.url, curl_easy_strerror(code));
   };
   curl_slist* list = nullptr;
-  for (const std::string& header : request.headers)
-    list = curl_slist_append(list, header.c_str());
+  for (const std::string& header : request.headers) list = curl_slist_append(list, header.c_str());
   list = curl_slist_append(list, "Accept-Encoding: identity");
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> owner(list,
-                                                                           curl_slist_free_all);
+                                                                          curl_slist_free_all);
   set(CURLOPT_URL, request.url.c_str());
   set(CURLOPT_PROTOCOLS_STR, "http,https");
   set(CURLOPT_HTTPHEADER, list);
@@ -259,8 +257,7 @@ void RetryPolicy::wait_for(std::chrono::milliseconds time, const std::stop_token
   std::condition_variable_any().wait_for(lock, stop, time, [] { return false; });
 }
 
-bool RetryPolicy::pause(int next, const HttpResponse& response,
-                        const std::stop_token& stop) const {
+bool RetryPolicy::pause(int next, const HttpResponse& response, const std::stop_token& stop) const {
   if (!response.transient || next >= attempts) return false;
   std::chrono::milliseconds time = std::min(first * (1 << std::min(next - 1, 16)), longest);
   if (response.retry_after) {
@@ -279,7 +276,8 @@ std::string url_quote(std::string_view text, bool keep_slashes) {
   std::string out;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (byte < 128 && std::isalnum(byte)) || std::string_view("-._~").find(c) != std::string_view::npos ||
+    const bool plain = (byte < 128 && std::isalnum(byte)) ||
+                       std::string_view("-._~").find(c) != std::string_view::npos ||
                        (c == '/' && keep_slashes);
     if (plain)
       out.push_back(c);

@@ -62,10 +62,7 @@ struct Listing {
 class HubClient {
  public:
   HubClient(const HubSettings& settings, const HubModel& model, const DownloadOptions& options)
-      : settings_(settings),
-        model_(model),
-        options_(options),
-        cache_(settings.cache, model.id) {}
+      : settings_(settings), model_(model), options_(options), cache_(settings.cache, model.id) {}
 
   Snapshot fetch(const SelectFiles& select) {
     std::string missing;
@@ -160,12 +157,12 @@ class HubClient {
     uint64_t total = 0;
     for (const RepoFile& file : wanted) total += file.size.value_or(0);
     ProgressMeter meter(options_.on_progress, total);
-    for_each_file(wanted.size(), settings_.workers, options_.stop,
-                  [&](size_t i, HttpClient& http, const std::stop_token& stop) {
-                    BlobDownload(settings_, model_, listing.commit, cache_, wanted[i], meter)
-                        .run(http, stop);
-                    cache_.link(listing.commit, wanted[i]);
-                  });
+    for_each_file(
+        wanted.size(), settings_.workers, options_.stop,
+        [&](size_t i, HttpClient& http, const std::stop_token& stop) {
+          BlobDownload(settings_, model_, listing.commit, cache_, wanted[i], meter).run(http, stop);
+          cache_.link(listing.commit, wanted[i]);
+        });
     if (!wanted.empty()) meter.finish();
     // Last, so that an interrupted update leaves the branch at the commit that is whole.
     keep([&] { cache_.set_listing(listing.commit, listing.files); });
@@ -185,8 +182,8 @@ class HubClient {
 
   Listing ask_for_listing(int attempts) {
     HttpRequest request;
-    request.url = fmt::format("{}/api/models/{}/revision/{}?blobs=true", settings_.endpoint, model_.id,
-                              url_quote(model_.revision, false));
+    request.url = fmt::format("{}/api/models/{}/revision/{}?blobs=true", settings_.endpoint,
+                              model_.id, url_quote(model_.revision, false));
     request.token = settings_.token;
     HttpClient http;
     RetryPolicy retry = settings_.retry;

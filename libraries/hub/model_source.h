@@ -17,19 +17,19 @@ struct ModelFiles {
 };
 
 struct Progress {
-  std::string file;               // the one that moved last
-  uint64_t done = 0, total = 0;   // bytes of all files; total 0: not known
-  double bytes_per_second = 0;    // received over the last seconds
+  std::string file;              // the one that moved last
+  uint64_t done = 0, total = 0;  // bytes of all files; total 0: not known
+  double bytes_per_second = 0;   // received over the last seconds
 };
 
 struct DownloadOptions {
   std::filesystem::path cache;  // empty: HF_HUB_CACHE, HF_HOME, or the default
   std::vector<std::string> patterns = {"*.safetensors", "*.json", "*.model", "*.txt",
-                                       "*.jinja"};       // globs of hub files; * matches / too
-  std::vector<std::string> ignore_patterns;              // globs of hub files to leave out
-  bool offline = false;                                  // true also by HF_HUB_OFFLINE
-  std::function<void(const Progress&)> on_progress = {}; // from any thread, one call at a time
-  std::stop_token stop = {};                             // asked to stop: an Error soon after
+                                       "*.jinja"};        // globs of hub files; * matches / too
+  std::vector<std::string> ignore_patterns;               // globs of hub files to leave out
+  bool offline = false;                                   // true also by HF_HUB_OFFLINE
+  std::function<void(const Progress&)> on_progress = {};  // from any thread, one call at a time
+  std::stop_token stop = {};                              // asked to stop: an Error soon after
 };
 
 // A reference is one of

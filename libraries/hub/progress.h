@@ -21,9 +21,9 @@ class ProgressMeter {
     progress_.total = total;
   }
 
-  void received(const std::string& file, uint64_t bytes);   // from the network
-  void present(const std::string& file, int64_t bytes);     // already here; negative: was useless
-  void finish();                                            // the last report
+  void received(const std::string& file, uint64_t bytes);  // from the network
+  void present(const std::string& file, int64_t bytes);    // already here; negative: was useless
+  void finish();                                           // the last report
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -148,7 +148,8 @@ void RepoCache::set_commit(const std::string& revision, const std::string& commi
   if (revision != commit && commit_of(revision) != commit)
     write_whole(folder_ / "refs" / revision, commit);
   std::error_code ignored;
-  if (!fs::exists(cache_ / "CACHEDIR.TAG", ignored)) write_whole(cache_ / "CACHEDIR.TAG", kCacheTag);
+  if (!fs::exists(cache_ / "CACHEDIR.TAG", ignored))
+    write_whole(cache_ / "CACHEDIR.TAG", kCacheTag);
 }
 
 std::optional<std::vector<RepoFile>> RepoCache::listing(const std::string& commit) const {
@@ -157,8 +158,7 @@ std::optional<std::vector<RepoFile>> RepoCache::listing(const std::string& commi
   if (!fs::exists(path, ignored)) return std::nullopt;
   try {
     const Json json = read_json(path);
-    if (!json.is_object() || json.value("format_version", 0) != kListingFormat)
-      return std::nullopt;
+    if (!json.is_object() || json.value("format_version", 0) != kListingFormat) return std::nullopt;
     std::vector<RepoFile> files;
     for (const auto& [name, entry] : json.at("files").items()) {
       RepoFile file;
