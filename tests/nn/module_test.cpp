@@ -283,7 +283,7 @@ TEST(ValueAndGrad, FurtherOutputsAreNotDifferentiated) {
 }
 
 TEST(ValueAndGrad, ReachesGemmasGain) {
-  RMSNorm norm(2, 0.0f, 1.0f);
+  RMSNorm norm(2, 0.0f, true);
   const auto x = mx::array({1.0f, -1.0f}, {1, 2});
   EXPECT_TRUE(near(norm(x), x));
   const auto step =
