@@ -64,6 +64,7 @@ function(mlxcpp_tool NAME)
   add_executable(${NAME} ${A_SOURCES})
   target_include_directories(${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tools)
   target_link_libraries(${NAME} PRIVATE ${A_DEPENDS} CLI11::CLI11)
+  target_compile_definitions(${NAME} PRIVATE MLXCPP_VERSION="${PROJECT_VERSION}")
   target_precompile_headers(${NAME} REUSE_FROM mlxcpp_pch)
 endfunction()
 
