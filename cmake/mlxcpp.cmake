@@ -28,7 +28,8 @@ if(CCACHE)
   endif()
 endif()
 
-add_compile_options(-Wall -Wextra)
+# Designated initialisers leave fields out on purpose.
+add_compile_options(-Wall -Wextra -Wno-missing-field-initializers)
 # A fused multiply-add changes last digits from one compiler to the next; kernels ask for it by name.
 add_compile_options(-ffp-contract=off)
 if(MLXCPP_WERROR)
@@ -63,6 +64,7 @@ function(mlxcpp_tool NAME)
   add_executable(${NAME} ${A_SOURCES})
   target_include_directories(${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tools)
   target_link_libraries(${NAME} PRIVATE ${A_DEPENDS} CLI11::CLI11)
+  target_compile_definitions(${NAME} PRIVATE MLXCPP_VERSION="${PROJECT_VERSION}")
   target_precompile_headers(${NAME} REUSE_FROM mlxcpp_pch)
 endfunction()
 
