@@ -60,9 +60,9 @@ Conv<N>::Conv(int in_channels, int out_channels, Extents<N> kernel_size, ConvOpt
 template <int N>
 mx::array Conv<N>::operator()(const mx::array& x) const {
   check_input<N>(type_name(), x, in_channels_);
-  const auto y = mx::conv_general(x, *weight, options_.stride.vector(), options_.padding.vector(),
-                                  options_.dilation.vector(), std::vector<int>(N, 1),
-                                  options_.groups);
+  const auto y =
+      mx::conv_general(x, *weight, options_.stride.vector(), options_.padding.vector(),
+                       options_.dilation.vector(), std::vector<int>(N, 1), options_.groups);
   return bias ? y + *bias : y;
 }
 

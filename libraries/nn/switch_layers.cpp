@@ -18,15 +18,13 @@ SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts, boo
   if (with_bias) bias.set(mx::zeros({num_experts, output_dims}));
 }
 
-SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts, bool with_bias,
-                           mx::array stored_weight)
+SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts,
+                           std::optional<mx::array> stored_weight)
     : input_dims_(input_dims),
       output_dims_(output_dims),
       num_experts_(num_experts),
       weight(this, "weight", std::move(stored_weight), Param::Kind::fixed),
-      bias(this, "bias", absent) {
-  if (with_bias) bias.set(mx::zeros({num_experts, output_dims}));
-}
+      bias(this, "bias", absent) {}
 
 mx::array SwitchLinear::operator()(const mx::array& x, const mx::array& experts,
                                    bool sorted) const {
@@ -61,7 +59,7 @@ QuantizedSwitchLinear::QuantizedSwitchLinear(int input_dims, int output_dims, in
 
 QuantizedSwitchLinear::QuantizedSwitchLinear(QuantizedMatrix matrix,
                                              std::optional<mx::array> bias_values)
-    : SwitchLinear(matrix.cols(), matrix.rows(), matrix.weight.shape(0), false, matrix.weight),
+    : SwitchLinear(matrix.cols(), matrix.rows(), matrix.weight.shape(0), matrix.weight),
       type_(matrix.type),
       scales(this, "scales", absent, Param::Kind::fixed),
       biases(this, "biases", absent, Param::Kind::fixed) {

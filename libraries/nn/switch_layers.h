@@ -31,9 +31,10 @@ class SwitchLinear : public Module, public Quantizable {
   std::unique_ptr<Module> quantized(const kernels::QuantType& type) const override;
 
  protected:
-  // For twins that store the weight in another form: no float weight is made.
-  SwitchLinear(int input_dims, int output_dims, int num_experts, bool with_bias,
-               mx::array stored_weight);
+  // For layers that store the weight in another form (fixed), or within another module (nullopt):
+  // no float weight is made.
+  SwitchLinear(int input_dims, int output_dims, int num_experts,
+               std::optional<mx::array> stored_weight);
   mx::array with_bias(const mx::array& y, const mx::array& experts) const;
 
  private:
