@@ -1,20 +1,22 @@
 #include "golden/made_weights.h"
 
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
 #include "core/json.h"
+#include "kernels/thread_pool.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::golden {
 namespace {
-
-namespace mx = mlx::core;
 
 struct Made {
   std::string dtype;
   std::vector<int> shape;
   double mean = 0, spread = 0;
 
-  template <class V>
-  void fields(V& v) {
+  void fields(ConfigReader& v) {
     v.need("dtype", dtype);
     v.need("shape", shape);
     v.need("mean", mean);
@@ -22,61 +24,53 @@ struct Made {
   }
 };
 
-uint64_t fnv1a(const std::string& text) {
-  uint64_t h = 0xCBF29CE484222325;
-  for (const char c : text) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001B3;
+uint64_t fnv1a(std::string_view text) {
+  uint64_t h = 0xCBF29CE484222325u;
+  for (const unsigned char byte : text) h = (h ^ byte) * 0x100000001B3u;
   return h;
 }
 
-// In [0, 1): the top 24 bits of splitmix64's i-th output.
-double uniform(uint64_t start, uint64_t i) {
-  uint64_t z = start + (i + 1) * 0x9E3779B97F4A7C15;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-  z = z ^ (z >> 31);
-  return static_cast<double>(z >> 40) / 16777216.0;
+float value(uint64_t start, size_t i, double mean, double spread) {
+  uint64_t z = start + (i + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  const double u = static_cast<double>(z >> 40) / (1 << 24);
+  return static_cast<float>(mean + spread * (2 * u - 1));
 }
 
-template <class T>
-mx::array make(const std::string& name, const Made& m, uint64_t seed, size_t size,
-               mx::Dtype dtype) {
-  std::vector<T> values(size);
+mx::array make(const std::string& name, const Made& m, uint64_t seed) {
+  size_t count = 1;
+  for (const int d : m.shape) {
+    if (d < 0 || count > (size_t{1} << 32)) throw Error("weights.json: '{}' has a size out of range", name);
+    count *= static_cast<size_t>(d);
+  }
+  std::vector<float> values(count);
   const uint64_t start = fnv1a(name) ^ seed;
-  for (size_t i = 0; i < size; ++i)
-    values[i] = T(static_cast<float>(m.mean + m.spread * (2 * uniform(start, i) - 1)));
-  return mx::array(values.begin(), mx::Shape(m.shape.begin(), m.shape.end()), dtype);
-}
-
-mx::array make(const std::string& name, const Made& m, uint64_t seed, const std::string& where) {
-  size_t size = 1;
-  for (const int d : m.shape)
-    if (d < 0 || __builtin_mul_overflow(size, static_cast<size_t>(d), &size) ||
-        size > size_t{1} << 32)
-      throw Error("{}: 'shape' [{}] is out of range", where, fmt::join(m.shape, ", "));
-  if (m.dtype == "F32") return make<float>(name, m, seed, size, mx::float32);
-  if (m.dtype == "F16") return make<mx::float16_t>(name, m, seed, size, mx::float16);
-  if (m.dtype == "BF16") return make<mx::bfloat16_t>(name, m, seed, size, mx::bfloat16);
-  throw Error("{}: 'dtype' must be F32, F16 or BF16, found '{}'", where, m.dtype);
+  kernels::parallel_for(count, 1 << 16, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) values[i] = value(start, i, m.mean, m.spread);
+  });
+  const mx::array a(values.begin(), mx::Shape(m.shape.begin(), m.shape.end()), mx::float32);
+  if (m.dtype == "F32") return a;
+  if (m.dtype == "BF16") return mx::astype(a, mx::bfloat16);
+  if (m.dtype == "F16") return mx::astype(a, mx::float16);
+  throw Error("weights.json: '{}' has dtype {}, expected F32, BF16 or F16", name, m.dtype);
 }
 
 }  // namespace
 
 std::map<std::string, mx::array> made_weights(const std::filesystem::path& folder) {
-  const std::filesystem::path file = folder / "weights.json", raw = folder / "raw.safetensors";
+  const auto file = folder / "weights.json";
   const Json json = read_json(file);
-  const std::string where = file.string();
-  if (!json.is_object() || !json.contains("seed") || !json["seed"].is_number_unsigned() ||
-      !json.contains("tensors") || !json["tensors"].is_object())
-    throw Error("{}: expected an object with 'seed' and 'tensors'", where);
-  std::map<std::string, mx::array> out;
-  if (std::filesystem::exists(raw)) out = load_safetensors(raw);
-  for (const auto& [name, description] : json["tensors"].items()) {
-    const std::string at = where + ": " + name;
-    const auto made = read_config<Made>(description, at);
-    if (!out.emplace(name, make(name, made, json["seed"].get<uint64_t>(), at)).second)
-      throw Error("{}: is in {}, too", at, raw.string());
-  }
-  return out;
+  if (!json.contains("seed") || !json["seed"].is_number_unsigned() || !json.contains("tensors"))
+    throw Error("{}: 'seed' or 'tensors' is missing", file.string());
+  const uint64_t seed = json["seed"];
+  std::map<std::string, mx::array> weights;
+  for (const auto& [name, description] : json["tensors"].items())
+    weights.emplace(name, make(name, read_config<Made>(description, file.string() + ": " + name), seed));
+  if (const auto raw = folder / "raw.safetensors"; std::filesystem::exists(raw))
+    for (const auto& [name, tensor] : read_safetensors(raw).tensors) weights.insert_or_assign(name, tensor);
+  return weights;
 }
 
 }  // namespace mlxcpp::golden

@@ -8,9 +8,11 @@
 
 namespace mlxcpp::golden {
 
-// The tensors that folder/weights.json describes, and those of raw.safetensors beside it. Every
-// value follows from the tensor's name and the seed (tests/golden/README.md, "weights.json"), bit
-// for bit the same everywhere.
-std::map<std::string, mlx::core::array> made_weights(const std::filesystem::path& folder);
+namespace mx = mlx::core;
+
+// The tensors of a fixture's weights.json, whose values follow from each one's name and the seed by a formula
+// (tests/golden/README.md), and those of raw.safetensors beside it. The same bits on every machine: this needs
+// -ffp-contract=off.
+std::map<std::string, mx::array> made_weights(const std::filesystem::path& folder);
 
 }  // namespace mlxcpp::golden
