@@ -109,7 +109,8 @@ void HttpServer::serve(int connection) {
   std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " Said\r\nConnection: close\r\n";
   if (!reply.headers.contains("Content-Length"))
     head += "Content-Length: " + std::to_string(reply.length.value_or(reply.body.size())) + "\r\n";
-  for (const auto& [name, value] : reply.headers) head += name + ": " + value + "\r\n";
+  for (const auto& [name, value] : reply.headers)
+    if (!value.empty()) head += name + ": " + value + "\r\n";
   send_all(connection, head + "\r\n");
   if (request.method != "HEAD") {
     const size_t end = std::min({reply.body.size(), reply.cut_after.value_or(reply.body.size()),
