@@ -402,8 +402,6 @@ Arrays parts_of(const QuantizedMatrix& w, Arrays before) {
 
 }  // namespace
 
-bool has_loops(const QuantizedMatrix& w) { return w.cols() % kGroup == 0; }
-
 mx::array matmul_op(const mx::array& x, const QuantizedMatrix& w, mx::Stream s) {
   mx::Shape shape = x.shape();
   shape.back() = w.rows();

@@ -12,9 +12,6 @@ namespace mlxcpp::kernels::quant {
 
 namespace mx = mlx::core;
 
-// True if the loops can read this matrix: all but a nvfp4 row of an odd number of groups.
-bool has_loops(const QuantizedMatrix& w);
-
 mx::array matmul_op(const mx::array& x, const QuantizedMatrix& w, mx::Stream s);
 mx::array gather_matmul_op(const mx::array& x, const QuantizedMatrix& w, const mx::array& experts,
                            mx::Stream s);

@@ -95,8 +95,9 @@ inline float e8m0_to_f32(uint8_t e) {
   return float_of_bits(e == 0 ? 0x00400000u : static_cast<uint32_t>(e) << 23);
 }
 
-// Four exponent bits, three of mantissa. As MLX reads it: without infinities and NaN.
+// Four exponent bits, three of mantissa; no infinities, and all ones is NaN.
 inline float e4m3_to_f32(uint8_t v) {
+  if ((v & 0x7f) == 0x7f) return float_of_bits(0x7fc00000);
   const float magnitude = f16_to_f32(static_cast<uint16_t>((v & 0x7f) << 7)) * 256.0f;
   return (v & 0x80) != 0 ? -magnitude : magnitude;
 }

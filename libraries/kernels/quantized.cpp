@@ -1,5 +1,6 @@
 #include "kernels/quantized.h"
 
+#include <algorithm>
 #include <array>
 
 #include <fmt/ostream.h>
@@ -37,6 +38,9 @@ constexpr std::array kModes = {
 
 const ModeInfo& info(QuantMode mode) { return kModes[static_cast<size_t>(mode)]; }
 
+// Columns come in multiples of this: nvfp4 has groups of 16, but no row of an odd number of them.
+int whole_columns(const QuantType& type) { return std::max(type.group_size, quant::kGroup); }
+
 // Throws unless the parts of w fit each other.
 void check(const char* op, const QuantizedMatrix& w) {
   const ModeInfo& m = info(w.type.mode);
@@ -55,9 +59,9 @@ void check(const char* op, const QuantizedMatrix& w) {
     return;
   }
   const int cols = w.cols();
-  if (last == 0 || cols % w.type.group_size != 0 ||
+  if (last == 0 || cols % whole_columns(w.type) != 0 ||
       static_cast<long long>(cols) * w.type.bits != last * 32LL)
-    fail("weight", weight, fmt::format("rows of whole groups of {}", w.type.group_size));
+    fail("weight", weight, fmt::format("rows of a multiple of {} weights", whole_columns(w.type)));
   mx::Shape shape = weight.shape();
   shape.back() = cols / w.type.group_size;
   const bool affine = w.type.mode == QuantMode::affine;
@@ -91,11 +95,8 @@ void check_product(const char* op, const mx::array& x, const QuantizedMatrix& w)
                 fmt::streamed(x.shape()), name(w.type.mode), w.rows(), w.cols());
 }
 
-// The default stream, and whether our kernels run there.
 mx::Stream cpu_stream() { return mx::default_stream(mx::Device::cpu); }
-bool use_kernels(const QuantizedMatrix& w) {
-  return mx::default_device() == mx::Device::cpu && quant::has_loops(w);
-}
+bool on_cpu() { return mx::default_device() == mx::Device::cpu; }
 
 std::string mode_name(const QuantType& type) { return std::string(name(type.mode)); }
 
@@ -126,9 +127,9 @@ std::optional<QuantMode> quant_mode_from_name(std::string_view name) {
 }
 
 size_t row_bytes(const QuantType& type, int cols) {
-  if (cols <= 0 || cols % type.group_size != 0)
-    throw Error("quantization: {} columns are no multiple of the group size {} of {}", cols,
-                type.group_size, name(type.mode));
+  if (cols <= 0 || cols % whole_columns(type) != 0)
+    throw Error("quantization: {} columns are no multiple of {}, as {} needs", cols,
+                whole_columns(type), name(type.mode));
   const size_t groups = static_cast<size_t>(cols) / type.group_size;
   return type.is_gguf() ? groups * info(type.mode).block_bytes
                         : static_cast<size_t>(cols) * type.bits / 8;
@@ -145,7 +146,7 @@ mx::array quantized_matmul(const mx::array& x, const QuantizedMatrix& w) {
   if (w.weight.ndim() != 2)
     throw Error("quantized_matmul: expected a matrix, found a stack of {} dimensions",
                 w.weight.ndim());
-  if (use_kernels(w)) return quant::matmul_op(x, w, cpu_stream());
+  if (on_cpu()) return quant::matmul_op(x, w, cpu_stream());
   if (w.type.is_gguf()) return mx::matmul(x, mx::transpose(dequantize(w, x.dtype())));
   return mx::quantized_matmul(x, w.weight, *w.scales, w.biases, true, w.type.group_size,
                               w.type.bits, mode_name(w.type));
@@ -161,7 +162,7 @@ mx::array gather_quantized_matmul(const mx::array& x, const QuantizedMatrix& w,
         "found x {}, experts {} {} and a weight of {} dimensions",
         fmt::streamed(x.shape()), fmt::streamed(experts.dtype()), fmt::streamed(experts.shape()),
         w.weight.ndim());
-  if (use_kernels(w)) return quant::gather_matmul_op(x, w, experts, cpu_stream());
+  if (on_cpu()) return quant::gather_matmul_op(x, w, experts, cpu_stream());
   const mx::array rows = mx::expand_dims(x, 1);
   if (w.type.is_gguf())
     return mx::squeeze(mx::gather_mm(rows, mx::swapaxes(dequantize(w, x.dtype()), 1, 2),
@@ -179,7 +180,7 @@ mx::array quantized_rows(const QuantizedMatrix& w, const mx::array& ids, mx::Dty
   if (w.weight.ndim() != 2 || !mx::issubdtype(ids.dtype(), mx::integer))
     throw Error("quantized_rows: expected a matrix and integers, found {} dimensions and {}",
                 w.weight.ndim(), fmt::streamed(ids.dtype()));
-  if (use_kernels(w)) return quant::rows_op(w, mx::astype(ids, mx::int32), dtype, cpu_stream());
+  if (on_cpu()) return quant::rows_op(w, mx::astype(ids, mx::int32), dtype, cpu_stream());
   const mx::array flat = mx::reshape(ids, {-1});
   const auto pick = [&](const mx::array& a) { return mx::take(a, flat, 0); };
   const auto maybe = [&](const std::optional<mx::array>& a) {
@@ -194,7 +195,7 @@ mx::array quantized_rows(const QuantizedMatrix& w, const mx::array& ids, mx::Dty
 mx::array dequantize(const QuantizedMatrix& w, mx::Dtype dtype) {
   check("dequantize", w);
   check_floats("dequantize", dtype);
-  if (w.type.is_gguf() || use_kernels(w)) return quant::dequantize_op(w, dtype, cpu_stream());
+  if (w.type.is_gguf() || on_cpu()) return quant::dequantize_op(w, dtype, cpu_stream());
   return mx::dequantize(w.weight, *w.scales, w.biases, w.type.group_size, w.type.bits,
                         mode_name(w.type), std::nullopt, dtype);
 }
@@ -202,9 +203,9 @@ mx::array dequantize(const QuantizedMatrix& w, mx::Dtype dtype) {
 QuantizedMatrix quantize(const mx::array& w, const QuantType& type) {
   if (type.is_gguf())
     throw Error("quantize: GGUF types are read, not written ({})", name(type.mode));
-  if (w.ndim() < 2 || w.shape(-1) % type.group_size != 0)
-    throw Error("quantize: expected [..., rows, cols] with whole groups of {}, found {}",
-                type.group_size, fmt::streamed(w.shape()));
+  if (w.ndim() < 2 || w.shape(-1) % whole_columns(type) != 0)
+    throw Error("quantize: expected [..., rows, cols] with columns a multiple of {}, found {}",
+                whole_columns(type), fmt::streamed(w.shape()));
   auto parts = mx::quantize(w, type.group_size, type.bits, mode_name(type));
   return {type, parts[0], parts[1], parts.size() > 2 ? std::optional(parts[2]) : std::nullopt};
 }

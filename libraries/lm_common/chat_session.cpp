@@ -186,8 +186,7 @@ GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
         ->perform([&, memory = c.memory](ModelContext& context) {
           parameters.validate();
           std::vector<int> prompt = context.prepare(input).tokens;
-          const size_t cached =
-              reuse(*memory, *context.model, parameters.cache_options(), prompt);
+          const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
           memory->generator.emplace(*context.model, memory->caches, std::move(prompt), cached,
                                     context.generate_options(parameters, std::move(stop)));
         })

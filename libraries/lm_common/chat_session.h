@@ -12,9 +12,9 @@ namespace mlxcpp {
 struct ChatOptions {
   std::string instructions = {};  // the system message; empty: none
   GenerateParameters parameters = {};
-  Json tools = nullptr;                       // specifications for the template, or null
-  Json additional_context = Json::object();   // further arguments of the template
-  Chat history = {};                          // to go on from
+  Json tools = nullptr;                      // specifications for the template, or null
+  Json additional_context = Json::object();  // further arguments of the template
+  Chat history = {};                         // to go on from
 };
 
 // A conversation with a model:
@@ -43,7 +43,7 @@ class ChatSession {
   // Forgets all but the instructions.
   void reset();
 
-  const Chat& history() const;  // without the instructions
+  const Chat& history() const;       // without the instructions
   GenerateParameters& parameters();  // for the next answers
   std::string& instructions();
 

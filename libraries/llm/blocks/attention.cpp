@@ -17,8 +17,8 @@ Attention::Attention(const DecoderConfig& c, const AttentionOptions& o)
       v_proj(this, "v_proj", c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias),
       o_proj(this, "o_proj", heads_ * head_dim_, c.hidden_size, o.output_bias) {
   if (o.qk_norm) {
-    q_norm.emplace(head_dim_, c.rms_norm_eps, o.norm_offset);
-    k_norm.emplace(head_dim_, c.rms_norm_eps, o.norm_offset);
+    q_norm.emplace(head_dim_, c.rms_norm_eps, o.norm_plus_one);
+    k_norm.emplace(head_dim_, c.rms_norm_eps, o.norm_plus_one);
   }
 }
 

@@ -48,34 +48,35 @@ struct Gemma3Config : DecoderConfig {
 
     // Older configs have a key for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
     rope.theta = 1e6;
-    rope.read(v, "full_attention");
-    full_rope = std::make_shared<const nn::RoPE>(head_size(), rope);
+    rope.read(v, head_size(), "full_attention");
+    full_rope = std::make_shared<const nn::RoPE>(rope);
     nn::RopeConfig local;
+    local.head_dim = head_size();
     local.theta = 1e4;
     if (v.json().contains("rope_parameters"))
-      local.read(v, "sliding_attention");
+      local.read(v, head_size(), "sliding_attention");
     else
       v.maybe("rope_local_base_freq", local.theta);
-    sliding_rope = std::make_shared<const nn::RoPE>(head_size(), local);
+    sliding_rope = std::make_shared<const nn::RoPE>(local);
   }
 };
 
 struct Block final : nn::Module {
   Block(const Gemma3Config& c, int index)
-      : input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f),
+      : input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps, true),
         self_attn(this, "self_attn", c,
                   AttentionOptions{.scale = 1.0f / std::sqrt(c.query_pre_attn_scalar),
                                    .qkv_bias = c.attention_bias,
                                    .output_bias = c.attention_bias,
                                    .qk_norm = true,
-                                   .norm_offset = 1.0f,
+                                   .norm_plus_one = true,
                                    .window = c.window(index),
                                    .softcap = c.attn_logit_softcapping,
                                    .rope = c.is_sliding(index) ? c.sliding_rope : c.full_rope}),
-        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f),
-        pre_feedforward_layernorm(this, "pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f),
+        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps, true),
+        pre_feedforward_layernorm(this, "pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, true),
         mlp(this, "mlp", c.hidden_size, c.intermediate_size, c.hidden_act),
-        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, 1.0f) {}
+        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, true) {}
 
   nn::Child<nn::RMSNorm> input_layernorm;
   nn::Child<Attention> self_attn;
@@ -91,7 +92,7 @@ struct Block final : nn::Module {
 
 struct Gemma3 final : CausalLM<Gemma3Config, Block> {
   explicit Gemma3(const Gemma3Config& c)
-      : CausalLM(c, std::sqrt(static_cast<float>(c.hidden_size)), c.rms_norm_eps, 1.0f) {}
+      : CausalLM(c, std::sqrt(static_cast<float>(c.hidden_size)), c.rms_norm_eps, true) {}
 
   mx::array logits(const mx::array& hidden) const override {
     return softcap(CausalLM::logits(hidden), c.final_logit_softcapping);

@@ -18,8 +18,8 @@ struct LlamaConfig : DecoderConfig {
     qkv_bias = output_bias = attention_bias;
     bool rope_traditional = false;  // GGUF files order the rotated pairs so
     v.maybe("rope_traditional", rope_traditional);
-    rope.read(v);
-    rope_table = std::make_shared<const nn::RoPE>(head_size(), rope, rope_traditional);
+    rope.read(v, head_size());
+    rope_table = std::make_shared<const nn::RoPE>(rope, rope_traditional);
   }
 };
 
