@@ -69,6 +69,9 @@ HttpServer::~HttpServer() {
 }
 
 std::string HttpServer::url(const std::string& host) const {
+  // Who is told the address may be another process: the lock, which serve() takes too, makes what
+  // was written before visible to the handler.
+  const std::lock_guard lock(mutex_);
   return "http://" + host + ":" + std::to_string(port_);
 }
 
