@@ -55,7 +55,7 @@ std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots) {
   return all;
 }
 
-References::References(const fs::path& file) : file_(file), tensors_(load_safetensors(file)) {
+References::References(const fs::path& file) : file_(file), tensors_(read_safetensors(file).tensors) {
   for (const auto& [name, tensor] : tensors_) used_[name] = false;
 }
 

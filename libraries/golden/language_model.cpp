@@ -11,7 +11,7 @@ namespace {
 mx::array hidden_states(LanguageModel& model, const mx::array& ids) {
   std::vector<mx::array> states = {model.embed(ids)};
   Caches none;
-  const auto paths = nn::paths(model);
+  const auto paths = model.paths();
   mx::array last = states[0];
   {
     const nn::ObserverScope scope([&](const nn::Module& m, const mx::array& out) {

@@ -13,7 +13,7 @@ Embedding::Embedding(int count, int dims)
              mx::random::normal({count, dims}, mx::float32, 0.0f,
                                 std::sqrt(1.0f / static_cast<float>(dims)))) {}
 
-Embedding::Embedding(int count, int dims, mx::array stored_weight)
+Embedding::Embedding(int count, int dims, std::optional<mx::array> stored_weight)
     : count_(count),
       dims_(dims),
       weight(this, "weight", std::move(stored_weight), Param::Kind::fixed) {}

@@ -23,8 +23,9 @@ class Embedding : public Layer, public Quantizable {
   std::unique_ptr<Module> quantized(const kernels::QuantType& type) const override;
 
  protected:
-  // For twins that store the weight in another form: no float weight is made.
-  Embedding(int count, int dims, mx::array stored_weight);
+  // For layers that store the weight in another form (fixed), or within another module (nullopt):
+  // no float weight is made.
+  Embedding(int count, int dims, std::optional<mx::array> stored_weight);
 
  private:
   int count_, dims_;

@@ -13,13 +13,11 @@ Linear::Linear(int input_dims, int output_dims, bool with_bias)
   if (with_bias) bias.set(mx::zeros({output_dims}));
 }
 
-Linear::Linear(int input_dims, int output_dims, bool with_bias, mx::array stored_weight)
+Linear::Linear(int input_dims, int output_dims, std::optional<mx::array> stored_weight)
     : input_dims_(input_dims),
       output_dims_(output_dims),
       weight(this, "weight", std::move(stored_weight), Param::Kind::fixed),
-      bias(this, "bias", absent) {
-  if (with_bias) bias.set(mx::zeros({output_dims}));
-}
+      bias(this, "bias", absent) {}
 
 mx::array Linear::operator()(const mx::array& x) const {
   return kernels::linear(x, *weight, bias.optional());

@@ -22,8 +22,9 @@ class Linear : public Layer, public Quantizable {
   std::unique_ptr<Module> quantized(const kernels::QuantType& type) const override;
 
  protected:
-  // For twins that store the weight in another form: no float weight is made.
-  Linear(int input_dims, int output_dims, bool with_bias, mx::array stored_weight);
+  // For layers that store the weight in another form (fixed), or within another module (nullopt):
+  // no float weight is made.
+  Linear(int input_dims, int output_dims, std::optional<mx::array> stored_weight);
 
  private:
   int input_dims_, output_dims_;

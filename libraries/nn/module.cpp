@@ -21,14 +21,19 @@ std::string join(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-// The class's name without its namespaces: "Linear".
+// The class's name without its namespaces and template arguments: "Linear".
 std::string short_name(const std::type_info& type) {
   int status = 0;
   const std::unique_ptr<char, void (*)(void*)> text(
       abi::__cxa_demangle(type.name(), nullptr, nullptr, &status), std::free);
-  std::string name = status == 0 ? text.get() : type.name();
-  const size_t arguments = name.find('<');  // colons of template arguments do not count
-  const size_t colons = name.rfind("::", arguments);
+  std::string name;
+  int depth = 0;  // of template brackets
+  for (const char c : std::string_view(status == 0 ? text.get() : type.name())) {
+    if (c == '<') ++depth;
+    if (depth == 0) name += c;
+    if (c == '>') --depth;
+  }
+  const size_t colons = name.rfind("::");
   return colons == std::string::npos ? name : name.substr(colons + 2);
 }
 

@@ -168,14 +168,12 @@ class Param {
   // fixed: part of the checkpoint but never trained (quantised weights, running statistics).
   enum class Kind { learned, fixed };
 
-  Param(Module* owner, std::string name, mx::array init, Kind kind = Kind::learned)
+  Param(Module* owner, std::string name, std::optional<mx::array> init, Kind kind = Kind::learned)
       : trainable(kind == Kind::learned), kind_(kind), value_(std::move(init)) {
     add(owner, std::move(name));
   }
   Param(Module* owner, std::string name, absent_t, Kind kind = Kind::learned)
-      : trainable(kind == Kind::learned), kind_(kind) {
-    add(owner, std::move(name));
-  }
+      : Param(owner, std::move(name), std::nullopt, kind) {}
   Param(const Param&) = delete;
   Param& operator=(const Param&) = delete;
 

@@ -28,15 +28,15 @@ mx::array affine(const mx::array& x, const Param& weight, const Param& bias) {
 
 }  // namespace
 
-RMSNorm::RMSNorm(int dims, float eps, float offset)
-    : eps_(eps), offset_(offset), weight(this, "weight", mx::full({dims}, 1.0f - offset)) {
+RMSNorm::RMSNorm(int dims, float eps, bool plus_one)
+    : eps_(eps),
+      plus_one_(plus_one),
+      weight(this, "weight", mx::full({dims}, plus_one ? 0.0f : 1.0f)) {
   check("RMSNorm", dims, eps);
 }
 
 mx::array RMSNorm::gain() const {
-  const auto sum = [&] {
-    return mx::astype(*weight, mx::float32) + mx::array(offset_, mx::float32);
-  };
+  const auto sum = [&] { return mx::astype(*weight, mx::float32) + mx::array(1.0f); };
   if (weight->is_tracer()) return sum();  // inside grad or compile: of this trace only
   // Holding the array that the sum was made of keeps its id from being given to another.
   if (!gain_ || gain_->first.id() != weight->id()) gain_.emplace(*weight, sum());
@@ -44,13 +44,12 @@ mx::array RMSNorm::gain() const {
 }
 
 mx::array RMSNorm::operator()(const mx::array& x) const {
-  if (offset_ == 0.0f) return kernels::rms_norm(x, *weight, eps_);
+  if (!plus_one_) return kernels::rms_norm(x, *weight, eps_);
   return mx::astype(kernels::rms_norm(x, gain(), eps_), x.dtype());
 }
 
 std::string RMSNorm::settings() const {
-  auto text = fmt::format("{}, eps={}", weight->shape(0), eps_);
-  return offset_ == 0.0f ? text : text + fmt::format(", offset={}", offset_);
+  return fmt::format("{}, eps={}{}", weight->shape(0), eps_, plus_one_ ? ", plus_one=true" : "");
 }
 
 LayerNorm::LayerNorm(int dims, float eps, bool affine, bool with_bias)

@@ -7,20 +7,21 @@
 
 namespace mlxcpp::nn {
 
-// y = x / sqrt(mean(x^2) + eps) * (offset + weight) over the last axis (Zhang and Sennrich, arXiv
-// 1910.07467). offset 1 is Gemma's form, whose checkpoints store the gain less one: the sum is made
-// once in float32 and the product rounded once to x's dtype, as the published models compute it.
+// y = x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, arXiv 1910.07467).
+// plus_one is Gemma's form, whose checkpoints store the gain less one: 1 + weight is made once in
+// float32 and the product rounded once to x's dtype, as the published models compute it.
 class RMSNorm final : public Layer {
  public:
-  explicit RMSNorm(int dims, float eps = 1e-5f, float offset = 0.0f);
+  explicit RMSNorm(int dims, float eps = 1e-5f, bool plus_one = false);
 
   mx::array operator()(const mx::array& x) const override;
   std::string settings() const override;
 
  private:
-  mx::array gain() const;  // offset + weight in float32
+  mx::array gain() const;  // 1 + weight in float32
 
-  float eps_, offset_;
+  float eps_;
+  bool plus_one_;
   mutable std::optional<std::pair<mx::array, mx::array>> gain_;  // of which weight, and the sum
 
  public:

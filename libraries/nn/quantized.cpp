@@ -88,7 +88,7 @@ QuantizedLinear::QuantizedLinear(int input_dims, int output_dims, const QuantTyp
                       with_bias ? std::optional(mx::zeros({output_dims})) : std::nullopt) {}
 
 QuantizedLinear::QuantizedLinear(QuantizedMatrix matrix, std::optional<mx::array> bias_values)
-    : Linear(matrix.cols(), matrix.rows(), false, matrix.weight),
+    : Linear(matrix.cols(), matrix.rows(), matrix.weight),
       type_(matrix.type),
       scales(this, "scales", absent, Param::Kind::fixed),
       biases(this, "biases", absent, Param::Kind::fixed) {

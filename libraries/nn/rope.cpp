@@ -159,18 +159,19 @@ std::vector<double> proportional(const RopeConfig& c, int dims) {
 }
 
 // How many of a head's dimensions take part in the rotation.
-int rotary_dims(int head_dim, const RopeConfig& c) {
+int rotary_dims(const RopeConfig& c) {
   const int dims = c.type == RopeType::proportional
-                       ? head_dim
-                       : static_cast<int>(head_dim * c.partial_rotary_factor);
-  if (dims < 2 || dims % 2 != 0 || dims > head_dim)
-    throw Error("RoPE: {} of {} dimensions of a head cannot turn in pairs", dims, head_dim);
+                       ? c.head_dim
+                       : static_cast<int>(c.head_dim * c.partial_rotary_factor);
+  if (dims < 2 || dims % 2 != 0 || dims > c.head_dim)
+    throw Error("RoPE: {} of {} dimensions of a head cannot turn in pairs", dims, c.head_dim);
   return dims;
 }
 
 }  // namespace
 
-void RopeConfig::read(ConfigReader& reader, const std::string& layer_type) {
+void RopeConfig::read(ConfigReader reader, int head_dim_of_model, const std::string& layer_type) {
+  head_dim = head_dim_of_model;
   const std::string top = reader.where();
   reader.maybe("rope_theta", theta);
   reader.maybe("partial_rotary_factor", partial_rotary_factor);
@@ -297,9 +298,9 @@ void RopeConfig::check(const std::string& where) const {
                 fmt::join(mrope_section, ", "));
 }
 
-RoPE::RoPE(int head_dim, const RopeConfig& config, bool traditional)
+RoPE::RoPE(const RopeConfig& config, bool traditional)
     : config_(config),
-      dims_(rotary_dims(head_dim, config)),
+      dims_(rotary_dims(config)),
       traditional_(traditional),
       short_{mx::array(0.0f), 1.0f},
       long_(short_) {
@@ -327,9 +328,9 @@ RoPE::RoPE(int head_dim, const RopeConfig& config, bool traditional)
 
 RoPE::RoPE(int dims, bool traditional, double theta, double scale)
     : RoPE(
-          dims,
           [&] {
             RopeConfig c;
+            c.head_dim = dims;
             c.theta = theta;
             if (scale != 1.0) {
               c.type = RopeType::linear;
@@ -452,6 +453,13 @@ mx::array RoPE::rotate(const mx::array& x, const mx::array& angles, const mx::ar
                         : mx::concatenate({u, v}, -1);
   turned = mx::astype(turned, x.dtype());
   return dims_ == D ? turned : mx::concatenate({turned, part(x, dims_, D)}, -1);
+}
+
+std::shared_ptr<const RoPE> make_rope(const ConfigReader& reader, int head_dim,
+                                      const std::string& layer_type, bool traditional) {
+  RopeConfig config;
+  config.read(reader, head_dim, layer_type);
+  return std::make_shared<const RoPE>(config, traditional);
 }
 
 std::string RoPE::settings() const {

@@ -2,6 +2,7 @@
 // texts. The formulas are those of transformers' modeling_rope_utils.py.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,6 +29,7 @@ enum class RopeType {
 // (transformers 5) `rope_parameters`, strictly: an unknown type or key, a missing key or a number
 // out of range is an Error that names it. Set a family's own defaults before reading.
 struct RopeConfig {
+  int head_dim = 0;  // the last axis of queries and keys
   RopeType type = RopeType::standard;
   double theta = 10000.0;                    // base of the wavelengths
   double partial_rotary_factor = 1.0;        // the part of a head that turns
@@ -45,23 +47,20 @@ struct RopeConfig {
   std::vector<int> mrope_section;  // frequencies of time, height, width (Qwen-VL); empty: none
   bool mrope_interleaved = false;  // frequencies t h w t h w ... instead of three blocks
 
-  // Reads the keys above at the level that `reader` stands on. Where `rope_parameters` holds one
-  // object for each kind of layer, `layer_type` ("full_attention") says which.
-  void read(ConfigReader& reader, const std::string& layer_type = "");
-
+  // Reads the keys above at the level that `reader` stands on, for heads of `head_dim`. Where
+  // `rope_parameters` holds one object for each kind of layer, `layer_type` ("full_attention") says
+  // which.
+  void read(ConfigReader reader, int head_dim, const std::string& layer_type = "");
   // Throws an Error, which `where` starts, unless the type has what it needs.
   void check(const std::string& where) const;
-
-  // So that a model's config can list it as one of its own: rope.fields(v).
-  void fields(ConfigReader& reader) { read(reader); }
 };
 
 // Turns the vectors of queries and keys by their positions. No state: what depends on the length
 // reached (dynamic, longrope) follows from the positions of the call, for each row by itself.
 class RoPE final : public Module {
  public:
-  // head_dim: the last axis of x.
-  RoPE(int head_dim, const RopeConfig& config, bool traditional = false);
+  // traditional: pairs (2i, 2i+1) turn together; otherwise (i, i + dims/2), as in most checkpoints.
+  explicit RoPE(const RopeConfig& config, bool traditional = false);
   // mlx.nn's RoPE: turns the first `dims`; `scale` multiplies positions.
   explicit RoPE(int dims, bool traditional = false, double theta = 10000.0, double scale = 1.0);
 
@@ -96,8 +95,11 @@ class RoPE final : public Module {
   RopeConfig config_;
   int dims_;
   bool traditional_;
-  double position_scale_ = 1.0;
   Table short_, long_;  // up to the original length, and beyond it; equal for most types
 };
+
+// RoPE of config.json in one step; layers share it, since it has no parameters.
+std::shared_ptr<const RoPE> make_rope(const ConfigReader& reader, int head_dim,
+                                      const std::string& layer_type = "", bool traditional = false);
 
 }  // namespace mlxcpp::nn

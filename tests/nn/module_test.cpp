@@ -185,6 +185,26 @@ TEST(Replace, RefusesAWrongType) {
   EXPECT_TRUE(m.layers[1].up);
 }
 
+// A layer that wraps another, as an adapter does: the wrapped one keeps its weights, one level
+// down.
+struct Doubled final : Linear {
+  Doubled(int in, int out) : Linear(in, out, std::nullopt) {}
+  Child<Linear> linear{this, "linear", absent};
+  mx::array operator()(const mx::array& x) const override { return linear(x) * mx::array(2.0f); }
+};
+
+TEST(Replace, WrapsALayerAndGivesItBack) {
+  Model m;
+  const auto x = mx::ones({2, 3});
+  const auto before = m.layers[1].up(x);
+  auto old = m.replace("layers.1.up", std::make_unique<Doubled>(3, 6));
+  auto& wrapper = dynamic_cast<Doubled&>(m.at("layers.1.up"));
+  wrapper.linear.set(std::unique_ptr<Linear>(dynamic_cast<Linear*>(old.release())));
+  EXPECT_TRUE(near(m.layers[1].up(x), before * mx::array(2.0f)));
+  EXPECT_EQ(m.parameters().count("layers.1.up.weight"), 0u);
+  EXPECT_EQ(m.parameters().count("layers.1.up.linear.weight"), 1u);
+}
+
 TEST(Freeze, ByPathAndByPredicate) {
   Model m;
   m.freeze();
@@ -283,7 +303,7 @@ TEST(ValueAndGrad, FurtherOutputsAreNotDifferentiated) {
 }
 
 TEST(ValueAndGrad, ReachesGemmasGain) {
-  RMSNorm norm(2, 0.0f, 1.0f);
+  RMSNorm norm(2, 0.0f, true);
   const auto x = mx::array({1.0f, -1.0f}, {1, 2});
   EXPECT_TRUE(near(norm(x), x));
   const auto step =

@@ -17,7 +17,7 @@ struct AttentionOptions {
   bool qkv_bias = false;
   bool output_bias = false;
   bool qk_norm = false;                // RMS norm of each head's queries and keys
-  bool norm_plus_one = false;          // ... with Gemma's 1 + weight
+  bool norm_plus_one = false;          // ... in Gemma's form, 1 + weight
   std::optional<int> window;
   float softcap = 0.0f;
   std::shared_ptr<const nn::RoPE> rope;  // none: no positions (NoPE layers). Shared: its tables are the same in every layer

@@ -5,6 +5,8 @@
 
 namespace mlxcpp::llm {
 
+namespace mx = mlx::core;
+
 // down(act(gate(x)) * up(x)): SwiGLU and its kin (arXiv 2002.05202).
 class GatedMLP : public nn::Module {
  public:

@@ -46,23 +46,18 @@ struct Gemma3Config : DecoderConfig {
       for (int i = 1; i <= num_hidden_layers; ++i)
         layer_types.push_back(i % sliding_window_pattern == 0 ? "full_attention" : "sliding_attention");
 
-    full_rope = rope_for(v, "full_attention", "rope_theta", 1e6);
-    sliding_rope = rope_for(v, "sliding_attention", "rope_local_base_freq", 1e4);
-  }
-
- private:
-  // Older configs have one key for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
-  std::shared_ptr<const nn::RoPE> rope_for(ConfigReader& v, const char* kind, const char* theta_key, double theta) {
-    const Json& j = v.json();
-    Json parameters = {{"head_dim", head_size()}, {"max_position_embeddings", max_position_embeddings}};
-    if (const auto it = j.find("rope_parameters"); it != j.end() && it->contains(kind)) {
-      parameters["rope_parameters"] = it->at(kind);
-    } else {
-      v.maybe(theta_key, theta);
-      parameters["rope_theta"] = theta;
-      if (kind == std::string_view("full_attention") && j.contains("rope_scaling")) parameters["rope_scaling"] = j["rope_scaling"];
-    }
-    return nn::make_rope(ConfigReader(parameters, v.where()), head_size());
+    // Older configs have a key for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
+    rope.theta = 1e6;
+    rope.read(v, head_size(), "full_attention");
+    full_rope = std::make_shared<const nn::RoPE>(rope);
+    nn::RopeConfig local;
+    local.head_dim = head_size();
+    local.theta = 1e4;
+    if (v.json().contains("rope_parameters"))
+      local.read(v, head_size(), "sliding_attention");
+    else
+      v.maybe("rope_local_base_freq", local.theta);
+    sliding_rope = std::make_shared<const nn::RoPE>(local);
   }
 };
 

@@ -16,8 +16,10 @@ struct LlamaConfig : DecoderConfig {
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
     qkv_bias = output_bias = attention_bias;
+    bool rope_traditional = false;  // GGUF files order the rotated pairs so
+    v.maybe("rope_traditional", rope_traditional);
     rope.read(v, head_size());
-    rope_table = std::make_shared<nn::RoPE>(rope);
+    rope_table = std::make_shared<const nn::RoPE>(rope, rope_traditional);
   }
 };
 
