@@ -6,30 +6,11 @@
 
 #include <mlx/mlx.h>
 
+#include "kernels/quant_types.h"
+
 namespace mlxcpp::kernels {
 
 namespace mx = mlx::core;
-
-// How a weight is quantised. The first four are MLX's (packed uint32 weight with scales, and biases
-// for affine), as `mlx_lm.convert` writes them; the rest are GGUF's block types, bytes as they lie
-// in the file.
-enum class QuantMode {
-  affine,
-  mxfp4,
-  mxfp8,
-  nvfp4,
-  q4_0,
-  q4_1,
-  q5_0,
-  q5_1,
-  q8_0,
-  q2_k,
-  q3_k,
-  q4_k,
-  q5_k,
-  q6_k,
-  iq4_nl
-};
 
 struct QuantType {
   QuantMode mode = QuantMode::affine;
@@ -51,7 +32,10 @@ size_t row_bytes(const QuantType& type,
 
 // A quantised matrix [rows, cols], or a stack of such [E, rows, cols] for experts.
 //   MLX:   weight uint32 [..., rows, cols*bits/32], scales [..., rows, cols/group_size] (uint8 for
-//   the fp modes), biases likewise (affine) GGUF:  weight uint8 [..., rows, row_bytes], no scales
+//          the fp modes), biases likewise (affine, of the dtype of scales: f32, f16 or bf16)
+//   GGUF:  weight uint8 [..., rows, row_bytes], no scales
+// The bytes may lie anywhere, aligned to nothing (a mapped file), and are never copied or repacked
+// as long as they are row contiguous.
 struct QuantizedMatrix {
   QuantType type;
   mx::array weight;
@@ -62,8 +46,14 @@ struct QuantizedMatrix {
   int cols() const;
 };
 
-// x [..., K] @ w^T -> [..., N], in x's dtype. Differentiable with respect to x. Activations are
-// rounded as precision() says.
+// All operations below run on the default stream. On a CPU they are kernels of ours; elsewhere
+// plain MLX ops, which read GGUF types by dequantising them on the CPU. Shapes and dtypes that do
+// not fit are an Error at once. An id out of range is an Error when the result is evaluated.
+
+// x [..., K] @ w^T -> [..., N], in x's dtype (f32, bf16 or f16), sums in f32. Differentiable with
+// respect to x, and to the scales and biases of MLX types. Activations are rounded as precision()
+// says; values of mxfp8 are no small integers, so with it they never are. Results do not depend on
+// the number of threads.
 mx::array quantized_matmul(const mx::array& x, const QuantizedMatrix& w);
 
 // Experts: x [T, K] (T rows), experts uint32 [T]: row t times the transpose of expert experts[t] ->
@@ -71,10 +61,11 @@ mx::array quantized_matmul(const mx::array& x, const QuantizedMatrix& w);
 mx::array gather_quantized_matmul(const mx::array& x, const QuantizedMatrix& w,
                                   const mx::array& experts, bool sorted = false);
 
-// Rows `ids` (any shape) of w [N, K], dequantised: [..., K]. Reads only those rows.
+// Rows `ids` (integers of any shape) of w [N, K], dequantised: [..., K]. Reads only those rows.
 mx::array quantized_rows(const QuantizedMatrix& w, const mx::array& ids, mx::Dtype dtype);
 
-// The whole matrix as floats. GGUF types: values equal to the `gguf` Python package's, in f32.
+// The whole matrix as floats. GGUF types: values equal to the `gguf` Python package's, in f32; MLX
+// types: to mx::dequantize's.
 mx::array dequantize(const QuantizedMatrix& w, mx::Dtype dtype);
 
 // Quantises floats [..., rows, cols]. MLX modes only (Error otherwise).

@@ -15,6 +15,8 @@ namespace mlxcpp {
 // A causal language model. Models never see the kind of cache, the device, or integer offsets.
 class LanguageModel : public nn::Module {
  public:
+  // ids int32 [B, L] -> [B, L, hidden], as the first layer gets them.
+  virtual mx::array embed(const mx::array& ids) const = 0;
   // ids int32 [B, L] -> [B, L, hidden] after the final norm. `caches` is empty or one a layer as
   // make_caches() gives them.
   virtual mx::array hidden(const mx::array& ids, Caches& caches) const = 0;
