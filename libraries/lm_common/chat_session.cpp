@@ -138,6 +138,9 @@ class ChatSession::Answer final : public GenerationStream::Source {
   std::string text_;
 };
 
+ChatSession::ChatSession(std::shared_ptr<ModelContainer> container)
+    : ChatSession(std::move(container), ChatOptions()) {}
+
 ChatSession::ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options)
     : conversation_(std::make_shared<Conversation>()) {
   conversation_->container = std::move(container);
@@ -186,8 +189,7 @@ GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
         ->perform([&, memory = c.memory](ModelContext& context) {
           parameters.validate();
           std::vector<int> prompt = context.prepare(input).tokens;
-          const size_t cached =
-              reuse(*memory, *context.model, parameters.cache_options(), prompt);
+          const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
           memory->generator.emplace(*context.model, memory->caches, std::move(prompt), cached,
                                     context.generate_options(parameters, std::move(stop)));
         })

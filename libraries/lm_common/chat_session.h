@@ -12,9 +12,9 @@ namespace mlxcpp {
 struct ChatOptions {
   std::string instructions = {};  // the system message; empty: none
   GenerateParameters parameters = {};
-  Json tools = nullptr;                       // specifications for the template, or null
-  Json additional_context = Json::object();   // further arguments of the template
-  Chat history = {};                          // to go on from
+  Json tools = nullptr;                      // specifications for the template, or null
+  Json additional_context = Json::object();  // further arguments of the template
+  Chat history = {};                         // to go on from
 };
 
 // A conversation with a model:
@@ -27,7 +27,8 @@ struct ChatOptions {
 // turns want a reset().
 class ChatSession {
  public:
-  explicit ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options = {});
+  explicit ChatSession(std::shared_ptr<ModelContainer> container);
+  ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options);
   ~ChatSession();
   ChatSession(ChatSession&&) noexcept;
   ChatSession& operator=(ChatSession&&) = delete;
@@ -43,7 +44,7 @@ class ChatSession {
   // Forgets all but the instructions.
   void reset();
 
-  const Chat& history() const;  // without the instructions
+  const Chat& history() const;       // without the instructions
   GenerateParameters& parameters();  // for the next answers
   std::string& instructions();
 

@@ -65,9 +65,7 @@ void bound_memory_by_default() {
   if (!cache_limit_set.exchange(true)) mx::set_cache_limit(default_cache_limit());
 }
 
-size_t default_cache_limit() {
-  return std::clamp(physical_memory() / 64, 32 * kMiB, 1024 * kMiB);
-}
+size_t default_cache_limit() { return std::clamp(physical_memory() / 64, 32 * kMiB, 1024 * kMiB); }
 
 size_t physical_memory() {
   const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
@@ -75,9 +73,8 @@ size_t physical_memory() {
 }
 
 std::string MemoryStats::summary() const {
-  return fmt::format(
-      "MLX arrays {}, highest {}; freed buffers kept {}\nprocess {}, highest {}", mib(active),
-      mib(peak), mib(cache), mib(resident), mib(peak_resident));
+  return fmt::format("MLX arrays {}, highest {}; freed buffers kept {}\nprocess {}, highest {}",
+                     mib(active), mib(peak), mib(cache), mib(resident), mib(peak_resident));
 }
 
 MemoryStats memory_stats() {
@@ -111,8 +108,8 @@ MemoryForecast memory_forecast(const Json& config, size_t weight_bytes, int kv_e
   // A quantised group has a scale and a bias beside its codes.
   const double bytes_per_element =
       kv_bits ? *kv_bits / 8.0 + 2.0 * kv_element_bytes / kv_group_size : kv_element_bytes;
-  forecast.kv_per_token = static_cast<size_t>(2.0 * *layers * *kv_heads * *head_dim *
-                                              bytes_per_element);
+  forecast.kv_per_token =
+      static_cast<size_t>(2.0 * *layers * *kv_heads * *head_dim * bytes_per_element);
   return forecast;
 }
 

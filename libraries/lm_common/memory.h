@@ -26,11 +26,11 @@ size_t default_cache_limit();
 
 // All in bytes. MLX's own count, and the process as the system sees it (0: not known there).
 struct MemoryStats {
-  size_t active = 0;         // MLX arrays in use
-  size_t cache = 0;          // freed buffers kept for reuse
-  size_t peak = 0;           // highest `active`
-  size_t resident = 0;       // of the process, now
-  size_t peak_resident = 0;  // of the process, highest
+  size_t active = 0;            // MLX arrays in use
+  size_t cache = 0;             // freed buffers kept for reuse
+  size_t peak = 0;              // highest `active`
+  size_t resident = 0;          // of the process, now
+  size_t peak_resident = 0;     // of the process, highest
   std::string summary() const;  // lines for people
 };
 MemoryStats memory_stats();

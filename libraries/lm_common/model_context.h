@@ -21,8 +21,8 @@ struct ModelContext {
   std::unique_ptr<LanguageModel> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   ModelConfiguration configuration = {};
-  Json config = Json::object();     // config.json
-  Quantization quantization = {};   // what of it is quantised, and how
+  Json config = Json::object();    // config.json
+  Quantization quantization = {};  // what of it is quantised, and how
   size_t weight_bytes = 0;
   MessageGenerator messages = default_messages;
 
@@ -40,7 +40,8 @@ struct ModelContext {
                             std::stop_token stop = {}) const;
 };
 
-// The model of a checkpoint: made by its type, its layers quantised as the checkpoint's, weights in.
+// The model of a checkpoint: made by its type, its layers quantised as the checkpoint's, weights
+// in.
 std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
                                                    std::string_view where = "config.json");
 

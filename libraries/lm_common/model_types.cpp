@@ -8,8 +8,8 @@
 namespace mlxcpp {
 
 const ModelTypes::Entry* ModelTypes::find(std::string_view name) const {
-  const auto it =
-      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.name == name; });
+  const auto it = std::find_if(entries_.begin(), entries_.end(),
+                               [&](const Entry& e) { return e.name == name; });
   return it == entries_.end() ? nullptr : &*it;
 }
 

@@ -41,8 +41,10 @@ std::vector<std::string> nearest_names(std::string_view name, const std::vector<
     const std::string c = lower(candidate);
     size_t distance = edit_distance(wanted, c);
     // A part of the name is nearer than its length says: "phi" for "phi3", "1b" for a long id.
-    if (!wanted.empty() && c.find(wanted) != std::string::npos) distance = std::min<size_t>(distance, 2);
-    if (distance <= std::max<size_t>(2, wanted.size() / 2)) ranked.emplace_back(distance, candidate);
+    if (!wanted.empty() && c.find(wanted) != std::string::npos)
+      distance = std::min<size_t>(distance, 2);
+    if (distance <= std::max<size_t>(2, wanted.size() / 2))
+      ranked.emplace_back(distance, candidate);
   }
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });

@@ -42,7 +42,7 @@ using Chat = std::vector<chat::Message>;
 // A prompt: one user's text, a conversation, or messages ready for the template (a JSON list).
 struct UserInput {
   std::variant<std::string, Chat, Json> prompt;
-  Json tools = nullptr;                       // a list of tool specifications, or null
+  Json tools = nullptr;                      // a list of tool specifications, or null
   Json additional_context = Json::object();  // further arguments of the chat template
 
   UserInput(std::string text) : prompt(std::move(text)) {}

@@ -1,9 +1,22 @@
 #include "weights/checkpoint.h"
 
+#include "core/atomic_file.h"
 #include "weights/gguf.h"
+#include "weights/npz.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp {
+namespace {
+
+// weights.npz is what the first MLX conversions were published as.
+std::map<std::string, mx::array> read_weights(const std::filesystem::path& folder) {
+  if (std::filesystem::exists(folder / "weights.npz") &&
+      !std::filesystem::exists(folder / "model.safetensors"))
+    return read_npz(folder / "weights.npz");
+  return read_safetensors_folder(folder).tensors;
+}
+
+}  // namespace
 
 Json load_config(const std::filesystem::path& folder,
                  const std::vector<std::filesystem::path>& gguf) {
@@ -21,9 +34,8 @@ Checkpoint load_checkpoint(const std::filesystem::path& folder,
   Checkpoint out;
   out.config = load_config(folder);
   out.quantization = read_quantization(out.config, (folder / "config.json").string());
-  Safetensors file = read_safetensors_folder(folder);
-  out.weights = std::move(file.tensors);
-  out.bytes = file.bytes;
+  out.weights = read_weights(folder);
+  for (const auto& [name, array] : out.weights) out.bytes += array.nbytes();
 
   // The settings say how, the scales which: a weight without them was left as it was.
   if (!out.quantization.everywhere) return out;
@@ -34,6 +46,17 @@ Checkpoint load_checkpoint(const std::filesystem::path& folder,
     if (!out.weights.count(path + ".scales")) out.quantization.per_layer[path] = std::nullopt;
   }
   return out;
+}
+
+void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint,
+                      size_t max_shard_bytes) {
+  Json config = checkpoint.config;
+  config.erase("quantization");
+  config.erase("quantization_config");
+  if (const Json q = write_quantization(checkpoint.quantization); !q.is_null())
+    config["quantization"] = config["quantization_config"] = q;
+  write_safetensors_folder(folder, checkpoint.weights, {{"format", "mlx"}}, max_shard_bytes);
+  write_file(folder / "config.json", config.dump(4));
 }
 
 }  // namespace mlxcpp

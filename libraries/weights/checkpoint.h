@@ -54,4 +54,13 @@ Json load_config(const std::filesystem::path& folder,
                  const std::vector<std::filesystem::path>& gguf = {});
 Json load_config(const GgufFile& gguf);
 
+// The "quantization" object that read_quantization() reads; null when nothing is quantised. Throws
+// for GGUF's types, which only GGUF files hold.
+Json write_quantization(const Quantization& quantization);
+
+// Writes a folder that load_checkpoint() and mlx_lm read: the weights (write_safetensors_folder),
+// then config.json with its "quantization" set from the checkpoint. Each file is replaced whole.
+void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint,
+                      size_t max_shard_bytes = size_t{5} << 30);
+
 }  // namespace mlxcpp

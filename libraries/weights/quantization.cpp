@@ -84,4 +84,23 @@ Quantization read_quantization(const Json& config, const std::string& where) {
   return out;
 }
 
+Json write_quantization(const Quantization& quantization) {
+  const auto settings = [](const QuantType& t) -> Json {
+    return {{"group_size", t.group_size}, {"bits", t.bits}, {"mode", kernels::name(t.mode)}};
+  };
+  std::optional<QuantType> everywhere = quantization.everywhere;
+  for (const auto& [path, type] : quantization.per_layer) {
+    if (type && type->is_gguf())
+      throw Error("quantization: '{}' is {}, which only GGUF files hold; dequantise it first", path,
+                  kernels::name(type->mode));
+    if (type && !everywhere) everywhere = type;  // the object must have one
+  }
+  if (!everywhere) return nullptr;
+  Json out = settings(*everywhere);
+  // Layers that are not quantised have no scales; that says it, as mlx_lm has it.
+  for (const auto& [path, type] : quantization.per_layer)
+    if (type && type != everywhere) out[path] = settings(*type);
+  return out;
+}
+
 }  // namespace mlxcpp

@@ -10,6 +10,7 @@
 
 #include "core/mapped_file.h"
 #include "weights/mapped_array.h"
+#include "weights/safetensors_dtypes.h"
 
 namespace mlxcpp {
 namespace {
@@ -18,18 +19,6 @@ static_assert(std::endian::native == std::endian::little,
               "the formats read here are little-endian");
 
 constexpr size_t kMostHeaderBytes = 100'000'000;  // the format's own bound
-
-struct DtypeName {
-  std::string_view name;
-  mx::Dtype dtype;
-};
-const std::array kDtypes = {
-    DtypeName{"F64", mx::float64},   DtypeName{"F32", mx::float32}, DtypeName{"F16", mx::float16},
-    DtypeName{"BF16", mx::bfloat16}, DtypeName{"I64", mx::int64},   DtypeName{"I32", mx::int32},
-    DtypeName{"I16", mx::int16},     DtypeName{"I8", mx::int8},     DtypeName{"U64", mx::uint64},
-    DtypeName{"U32", mx::uint32},    DtypeName{"U16", mx::uint16},  DtypeName{"U8", mx::uint8},
-    DtypeName{"BOOL", mx::bool_},
-};
 
 struct Entry {
   std::string name, dtype;
@@ -45,7 +34,8 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
   std::vector<Entry> entries;
   std::map<std::string, std::string> metadata;
 
-  bool null() override { return unexpected("null"); }
+  // MLX writes null for metadata that it has not.
+  bool null() override { return (at_ == At::root && key_ == "__metadata__") || unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
   bool number_integer(int64_t v) override { return unexpected(fmt::format("the number {}", v)); }
   bool number_float(double, const std::string& s) override {
@@ -212,12 +202,11 @@ Safetensors read_safetensors(const std::filesystem::path& path) {
   for (const Entry& e : reader.entries) {
     if (e.dtype.empty() || !e.has_shape || e.offsets.size() != 2)
       throw Error("{}: tensor '{}': expected dtype, shape and two data_offsets", where, e.name);
-    const auto known =
-        std::find_if(kDtypes.begin(), kDtypes.end(), [&](auto& d) { return d.name == e.dtype; });
+    const auto dtype = dtype_from_safetensors(e.dtype);
     const int fp8 = e.dtype == "F8_E4M3" ? 4 : e.dtype == "F8_E5M2" ? 5 : 0;
-    if (known == kDtypes.end() && !fp8)
+    if (!dtype && !fp8)
       throw Error("{}: tensor '{}': dtype '{}' is not supported", where, e.name, e.dtype);
-    const mx::Shape shape = checked_shape(e, fp8 ? 1 : mx::size_of(known->dtype), where);
+    const mx::Shape shape = checked_shape(e, fp8 ? 1 : mx::size_of(*dtype), where);
     if (e.offsets[0] != end)
       throw Error("{}: tensor '{}': its data begin at {}, expected {} ({})", where, e.name,
                   e.offsets[0], end, e.offsets[0] < end ? "tensors overlap" : "a hole");
@@ -227,7 +216,7 @@ Safetensors read_safetensors(const std::filesystem::path& path) {
                   e.name, base + end, bytes.size());
     out.tensors.emplace(
         e.name, fp8 ? from_fp8(bytes.subspan(base + e.offsets[0], end - e.offsets[0]), shape, fp8)
-                    : mapped_array(file, base + e.offsets[0], shape, known->dtype));
+                    : mapped_array(file, base + e.offsets[0], shape, *dtype));
   }
   if (end != data)
     throw Error("{}: the tensors end at byte {}, the file has {}", where, base + end, bytes.size());

@@ -25,18 +25,24 @@ struct Safetensors {
 // tensor, expected and found.
 Safetensors read_safetensors(const std::filesystem::path& file);
 
+// The tensors alone.
+inline std::map<std::string, mx::array> load_safetensors(const std::filesystem::path& file) {
+  return read_safetensors(file).tensors;
+}
+
 // All tensors of a model folder: model.safetensors; or the shards that model.safetensors.index.json
 // lists; or model*.safetensors. Metadata is the first file's.
 Safetensors read_safetensors_folder(const std::filesystem::path& folder);
 
-// Evaluates the tensors and writes them. The file is replaced whole or not at all.
+// Evaluates the tensors, one after the other, and writes them. The file is replaced whole or not at
+// all; a full disk is an Error that names it.
 void write_safetensors(const std::filesystem::path& file,
                        const std::map<std::string, mx::array>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-// Writes folder/model.safetensors, or, above `max_shard_bytes`, folder/model-0000i-of-0000n
-// .safetensors; and model.safetensors.index.json in either case, as mlx_lm does. A tensor is never
-// split. The index is written last.
+// The same for a model folder: model.safetensors, or, above `max_shard_bytes`, files
+// model-00001-of-0000N.safetensors (a tensor is never split); then model.safetensors.index.json, as
+// mlx_lm writes it. A model.safetensors that the shards replace is removed.
 void write_safetensors_folder(const std::filesystem::path& folder,
                               const std::map<std::string, mx::array>& tensors,
                               const std::map<std::string, std::string>& metadata = {},

@@ -52,7 +52,7 @@ TEST(RealModels, Gemma3) {
   EXPECT_EQ(c.config["rope_theta"], 1e6);
   EXPECT_EQ(c.weights.size(), 236u);
   EXPECT_EQ(c.quantization.at("model.layers.3.self_attn.o_proj")->mode, QuantMode::q4_k);
-  EXPECT_EQ(c.quantization.at("model.layers.3.mlp.down_proj")->mode, QuantMode::q6_k);
+  EXPECT_EQ(c.quantization.at("model.layers.17.mlp.down_proj")->mode, QuantMode::q6_k);
 }
 
 }  // namespace
