@@ -496,6 +496,8 @@ TEST_F(HubTest, ReportsProgress) {
   fetch(settings, options);
   ASSERT_FALSE(reports.empty());
   EXPECT_EQ(reports.back().done, weights.size() + 23);
+  EXPECT_TRUE(reports.back().finished);
+  EXPECT_FALSE(reports.front().finished);
   for (const Progress& p : reports) {
     EXPECT_EQ(p.total, weights.size() + 23);
     EXPECT_LE(p.done, p.total);

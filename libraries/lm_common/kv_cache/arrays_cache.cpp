@@ -1,7 +1,5 @@
 #include "lm_common/kv_cache/arrays_cache.h"
 
-#include <charconv>
-
 namespace mlxcpp {
 namespace {
 
@@ -58,45 +56,38 @@ size_t ArraysCache::nbytes() const {
 CacheState ArraysCache::saved() const {
   CacheState s;
   s.kind = "ArraysCache";
-  s.meta = {std::to_string(size()), std::to_string(offset_)};
-  s.meta_is_list = true;
-  for (int i = 0; i < size(); ++i)
-    if (arrays_[i]) s.arrays.emplace_back("0." + std::to_string(i), mx::contiguous(*arrays_[i]));
-  const auto rows = static_cast<int>(left_padding_.size());
-  s.arrays.emplace_back("1", mx::array(left_padding_.data(), {rows}, mx::int32));
+  for (int i = 0; i < size(); ++i) {
+    const std::string path = "0." + std::to_string(i);
+    if (arrays_[i])
+      s.add(path, mx::contiguous(*arrays_[i]));
+    else
+      s.add(path, CacheState::None{});
+  }
+  if (left_padding_.empty()) {
+    s.add("1", CacheState::None{});
+  } else {  // what is left of the padding, as mlx-lm counts
+    s.add("1", std::get<mx::array>(positions()) * mx::array(-1));
+  }
+  s.add("2", CacheState::None{});  // lengths of rows padded on the right
+  s.add("3", offset_);
   return s;
 }
 
 std::unique_ptr<ArraysCache> ArraysCache::restored(const CacheState& state) {
   constexpr int kMost = 64;
-  const auto number = [](const std::string& text) {
-    int n = -1;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-    if (error != std::errc() || end != text.data() + text.size() || n < 0)
-      throw Error("'{}' is no count", text);
-    return n;
-  };
-  std::vector<std::pair<int, mx::array>> found;
-  std::vector<int> padding;
-  int size = 0, offset = 0;
-  for (const auto& [path, array] : state.arrays) {
-    if (path.starts_with("0.")) {
-      found.emplace_back(number(path.substr(2)), array);
-      size = std::max(size, found.back().first + 1);
-    } else if (path == "1" && array.size() > 0) {
-      auto row = mx::contiguous(mx::astype(mx::flatten(array), mx::int32));
-      row.eval();
-      padding.assign(row.data<int>(), row.data<int>() + row.size());
-    }
+  int size = 0;
+  while (size < kMost && state.has("0." + std::to_string(size))) ++size;
+  if (size == 0) throw Error("no arrays");
+  auto cache = std::make_unique<ArraysCache>(size);
+  for (int i = 0; i < size; ++i)
+    if (const auto* a = state.array("0." + std::to_string(i))) cache->arrays_[i] = *a;
+  if (state.has("3")) cache->offset_ = state.number("3");
+  if (const auto* padding = state.array("1")) {
+    auto row = mx::contiguous(mx::astype(mx::flatten(*padding), mx::int32));
+    row.eval();
+    for (size_t b = 0; b < row.size(); ++b)
+      cache->left_padding_.push_back(row.data<int>()[b] + cache->offset_);
   }
-  if (state.meta.size() == 2) {
-    size = std::max(size, number(state.meta[0]));
-    offset = number(state.meta[1]);
-  }
-  if (size > kMost) throw Error("{} arrays in one cache are too many", size);
-  auto cache = std::make_unique<ArraysCache>(size, padding);
-  cache->offset_ = offset;
-  for (const auto& [i, array] : found) cache->arrays_[i] = array;
   return cache;
 }
 

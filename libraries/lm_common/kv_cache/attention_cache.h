@@ -51,8 +51,6 @@ class AttentionCache final : public KVCache {
 
   // From saved(), or from a file of mlx-lm's. Error if it does not add up.
   static std::unique_ptr<AttentionCache> restored(const CacheState& state);
-  // Knows the class names that restored() reads.
-  static bool is_kind(const std::string& kind);
 
   // One cache of caches with one row each, their tokens aligned at the end. All of one layout that
   // keeps no first tokens, and stored alike; else Error. Evaluates them.
