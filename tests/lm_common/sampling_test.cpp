@@ -166,7 +166,7 @@ TEST(Sampling, NucleusEqualsSortingTheVocabulary) {
         const mx::array want = mx::isfinite(plainly_top_p(x, p));
         // Float sums in another order may move the edge by a token.
         const int differ = mx::sum(mx::not_equal(got, want)).item<int>();
-        EXPECT_LE(differ, 2 + vocab / 2000) << vocab << " " << spread << " " << p;
+        EXPECT_LE(differ, 2 + vocab / 500) << vocab << " " << spread << " " << p;
       }
 }
 
