@@ -53,8 +53,7 @@ int mlxcpp_tokenizer_decode(const MlxcppTokenizer* tokenizer, const uint32_t* id
                             bool skip_special, MlxcppBuffer* text, MlxcppBuffer* error);
 size_t mlxcpp_tokenizer_vocab_size(const MlxcppTokenizer* tokenizer);
 int64_t mlxcpp_tokenizer_token_to_id(const MlxcppTokenizer* tokenizer, MlxcppSlice token);
-int mlxcpp_tokenizer_id_to_token(const MlxcppTokenizer* tokenizer, uint32_t id,
-                                 MlxcppBuffer* text);
+int mlxcpp_tokenizer_id_to_token(const MlxcppTokenizer* tokenizer, uint32_t id, MlxcppBuffer* text);
 bool mlxcpp_tokenizer_is_special(const MlxcppTokenizer* tokenizer, uint32_t id);
 
 MlxcppDetokenizer* mlxcpp_detokenizer_new(bool skip_special);

@@ -14,10 +14,23 @@ namespace fs = std::filesystem;
 using text_abi::slice;
 
 // Pieces that end an answer, whatever key names them: a GGUF file has one "eos" only.
-constexpr std::array kEndings = {
-    "<|eot_id|>", "<|eom_id|>",          "<|im_end|>", "<|end|>", "<end_of_turn>",   "<turn|>",
-    "<EOT>",      "<|end_of_text|>",     "_<EOT>",     "[EOT]",   "<|endoftext|>",   "</s>",
-    "<|return|>", "<｜end▁of▁sentence｜>", "<|call|>",   "<eos>",   "<end_of_utterance>"};
+constexpr std::array kEndings = {"<|eot_id|>",
+                                 "<|eom_id|>",
+                                 "<|im_end|>",
+                                 "<|end|>",
+                                 "<end_of_turn>",
+                                 "<turn|>",
+                                 "<EOT>",
+                                 "<|end_of_text|>",
+                                 "_<EOT>",
+                                 "[EOT]",
+                                 "<|endoftext|>",
+                                 "</s>",
+                                 "<|return|>",
+                                 "<｜end▁of▁sentence｜>",
+                                 "<|call|>",
+                                 "<eos>",
+                                 "<end_of_utterance>"};
 
 }  // namespace
 
@@ -105,14 +118,13 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const GgufVocabulary& voca
     if (const auto id = made->token_to_id(piece); id && made->is_special(*id)) impl.add_eos(id);
   if (!vocabulary.chat_templates.empty()) {
     std::map<std::string, std::string> special_tokens;
-    for (const auto& [key, name] :
-         std::map<const char*, const char*>{{"bos", "bos_token"},
-                                            {"eos", "eos_token"},
-                                            {"unknown", "unk_token"},
-                                            {"padding", "pad_token"},
-                                            {"seperator", "sep_token"},
-                                            {"cls", "cls_token"},
-                                            {"mask", "mask_token"}})
+    for (const auto& [key, name] : std::map<const char*, const char*>{{"bos", "bos_token"},
+                                                                      {"eos", "eos_token"},
+                                                                      {"unknown", "unk_token"},
+                                                                      {"padding", "pad_token"},
+                                                                      {"seperator", "sep_token"},
+                                                                      {"cls", "cls_token"},
+                                                                      {"mask", "mask_token"}})
       if (const auto id = id_of(key)) special_tokens[name] = vocabulary.tokens[*id];
     impl.chat_template = std::make_unique<ChatTemplate>(vocabulary.chat_templates, special_tokens,
                                                         impl.where + ": tokenizer.chat_template");

@@ -16,17 +16,18 @@
 namespace mlxcpp {
 
 // The tokenizer in the metadata of a GGUF file: keys "tokenizer.ggml.*" and
-// "tokenizer.chat_template*". Views into the mapped file; they are needed only while the tokenizer
-// is made. Absent: the default of the model kind, as in llama.cpp.
+// "tokenizer.chat_template*" (read_gguf_vocabulary in text/gguf_vocabulary.h reads them). The views
+// are needed only while the tokenizer is made. Absent: the default of the model kind, as in
+// llama.cpp.
 struct GgufVocabulary {
   std::string where = "GGUF metadata";  // the file, for messages
   std::string model;                    // gpt2, llama, t5, bert, ...
   std::string pre;                      // how gpt2 splits words: llama-bpe, qwen2, smollm, ...
   std::vector<std::string_view> tokens;
   std::vector<std::string_view> merges;
-  std::span<const float> scores;
-  std::span<const int32_t> types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
-  std::string_view precompiled_charsmap;
+  std::vector<float> scores;
+  std::vector<int> types;  // 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+  std::string precompiled_charsmap;
   // Ids by the key's middle: {bos, eos, eot, eom, unknown, seperator, padding, cls, mask}_token_id.
   std::map<std::string, int> ids;
   // Flags by name: add_bos_token, add_eos_token, add_sep_token, add_space_prefix,

@@ -109,7 +109,8 @@ void read_templates(const Json& json, const std::string& where, TokenizerFiles& 
 // what tokenizer_config.json has.
 void find_templates(const fs::path& folder, TokenizerFiles& files) {
   std::error_code ec;
-  const fs::path single = folder / "chat_template.jinja", more = folder / "additional_chat_templates";
+  const fs::path single = folder / "chat_template.jinja",
+                 more = folder / "additional_chat_templates";
   if (fs::exists(single, ec)) {
     files.chat_templates["default"] = read_text_file(single);
     files.chat_template_where = single.string();
