@@ -1,6 +1,7 @@
 """Makes tests/golden/text: what transformers, jinja2, tokenizers and sentencepiece say.
 
-    python make_text_goldens.py     # with transformers, tokenizers, jinja2, sentencepiece
+    python make_text_goldens.py                     # with transformers, tokenizers, sentencepiece
+    python make_text_goldens.py OUTPUT FOLDER...    # cases for other folders with tokenizers
 
 templates.json   chat templates and their renderings (templates/*.jinja in the style of known
                  families, and many one-line ones, a feature each)
@@ -10,6 +11,7 @@ NAME/            a tiny tokenizer in the files of its family, with cases.json: i
 import json
 import pathlib
 import shutil
+import sys
 
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -144,8 +146,10 @@ def fast_cases(tokenizer, name):
                 "ids": plain["input_ids"],
                 "ranges": byte_places(text, plain["offset_mapping"]),
                 "special": special,
-                "decoded": tokenizer.backend_tokenizer.decode(special, skip_special_tokens=False),
-                "skipped": tokenizer.backend_tokenizer.decode(special, skip_special_tokens=True),
+                "decoded": tokenizer.decode(special, clean_up_tokenization_spaces=False),
+                "skipped": tokenizer.decode(
+                    special, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                ),
             }
         )
     pair = tokenizer("one text", "and another")
@@ -161,12 +165,17 @@ def fast_cases(tokenizer, name):
 
 
 def sentencepiece_cases(processor, name):
-    """What the SentencePiece library says; it adds no special tokens of its own."""
-    cases = [
-        {"text": text, "ids": processor.encode(text), "decoded": processor.decode(processor.encode(text))}
-        for text in STRINGS
-        if "<" not in text
-    ]
+    """What the SentencePiece library says; it adds no special tokens of its own. Left out: special
+    tokens in a text (to the library they are text), "▁" in a text (stripped when decoding), marks
+    that the library composes by character and the crate by grapheme."""
+    cases = []
+    for text in STRINGS:
+        if "<" in text or "▁" in text or "\u0323" in text:
+            continue
+        ids = processor.encode(text)
+        # The library writes the unknown token as " ⁇ ", the crate as "<unk>".
+        decoded = {} if processor.unk_id() in ids else {"decoded": processor.decode(ids)}
+        cases.append({"text": text, "ids": ids} | decoded)
     json_dump({"cases": cases, "vocab_size": processor.get_piece_size()}, OUT / name / "cases.json")
 
 
@@ -333,7 +342,21 @@ def tokenizer_json():
     fast_cases(AutoTokenizer.from_pretrained(path), "tokenizer_json")
 
 
+def other_folder(path):
+    """A folder from elsewhere: a copy of its files, and its cases."""
+    target = folder(path.name)
+    for file in path.iterdir():
+        if file.suffix in (".json", ".txt", ".model", ".jinja") and file.name != "golden.json":
+            shutil.copyfile(file, target / file.name)
+    fast_cases(PreTrainedTokenizerFast.from_pretrained(target), path.name)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 2:  # OUTPUT FOLDER...
+        OUT = pathlib.Path(sys.argv[1])
+        for name in sys.argv[2:]:
+            other_folder(pathlib.Path(name))
+        sys.exit()
     OUT.mkdir(parents=True, exist_ok=True)
     templates()
     byte_level(

@@ -12,7 +12,7 @@ use crate::sentencepiece::{self, Kind, SentencePiece, SpacePrefix, CONTROL, NORM
 use crate::tokenizer::{Parts, Tokenizer};
 use crate::vocabulary::Vocabulary;
 use crate::vocabulary_files::{
-    pair_processor, template, wordpiece_tokenizer, Special, WordPieceOptions,
+    pair_processor, template, wordpiece_tokenizer, Joint, Special, WordPieceOptions,
 };
 use crate::{fail, Result};
 
@@ -182,6 +182,6 @@ impl Builder<'_> {
                 .collect(),
         };
         let pieces = self.arrays.tokens.iter().enumerate().map(piece).collect();
-        wordpiece_tokenizer(pieces, options, pair_processor("BertProcessing", cls, sep)?)
+        wordpiece_tokenizer(pieces, options, pair_processor(Joint::Bert, cls, sep)?)
     }
 }

@@ -195,7 +195,8 @@ impl<'a> SentencePiece<'a> {
         }
         if self.remove_extra_spaces {
             steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
-            steps.push(json!({"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""}));
+            let ends = r"\A +| +\z"; // ^ and $ are those of lines here
+            steps.push(json!({"type": "Replace", "pattern": {"Regex": ends}, "content": ""}));
         }
         if self.space_prefix == SpacePrefix::Each {
             steps.push(json!({"type": "Prepend", "prepend": "▁"}));

@@ -120,6 +120,10 @@ impl Tokenizer {
     }
 
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // Some of the crate's decoders cannot take an empty text.
+        if !ids.iter().any(|&id| self.has_text(id, skip_special)) {
+            return Ok(String::new());
+        }
         self.pipeline.decode(ids, skip_special).map_err(|e| format!("cannot decode: {e}"))
     }
 

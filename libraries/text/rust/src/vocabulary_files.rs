@@ -98,7 +98,7 @@ pub fn byte_level_bpe(vocab: &str, merges: &str, config: &Config) -> Result<Toke
                 r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"}},
             byte_level(false, true),
         ]});
-        parts.post_processor = pair_processor("RobertaProcessing", bos, eos)?;
+        parts.post_processor = pair_processor(Joint::Roberta { trim: false, prefix_space: false }, bos, eos)?;
         bpe.word_suffix = "</w>".to_owned();
         bpe.unk = unk.map(|(id, _)| id);
         parts.decoder = json!({"type": "Sequence", "decoders": [
@@ -113,7 +113,8 @@ pub fn byte_level_bpe(vocab: &str, merges: &str, config: &Config) -> Result<Toke
     } else if config.is_class(&["Roberta", "Bart", "Longformer", "LED", "MPNet", "Mvp", "BlenderbotT"]) {
         let cls = find(config.name("cls_token", "<s>"));
         let sep = find(config.name("sep_token", "</s>"));
-        parts.post_processor = pair_processor("RobertaProcessing", cls, sep)?;
+        let trim = config.flag("trim_offsets", true);
+        parts.post_processor = pair_processor(Joint::Roberta { trim, prefix_space }, cls, sep)?;
     } else {
         if !prefix_space {
             parts.pre_tokenizer = split_then_bytes(gpt2_words(), false);
@@ -152,7 +153,7 @@ pub fn wordpiece(vocab: &str, config: &Config) -> Result<Tokenizer> {
         unk: unk.clone(),
         special: [unk, cls.clone(), sep.clone(), pad, mask].into_iter().flatten().collect(),
     };
-    wordpiece_tokenizer(lines, options, pair_processor("BertProcessing", cls, sep)?)
+    wordpiece_tokenizer(lines, options, pair_processor(Joint::Bert, cls, sep)?)
 }
 
 pub struct WordPieceOptions {
@@ -235,18 +236,29 @@ fn fairseq(mut model: SentencePiece, config: &Config) -> Result<Tokenizer> {
         model.pieces.iter().position(|piece| *piece == text).map(|id| (id as u32, text))
     };
     let (cls, sep) = (special("cls_token", "<s>"), special("sep_token", "</s>"));
-    model.tokenizer(pair_processor("RobertaProcessing", cls, sep)?)
+    let joint = Joint::Roberta { trim: false, prefix_space: false };
+    model.tokenizer(pair_processor(joint, cls, sep)?)
 }
 
-/// "BertProcessing" or "RobertaProcessing": [cls] text [sep], and how pairs are joined.
-pub fn pair_processor(kind: &str, cls: Option<Special>, sep: Option<Special>) -> Result<Value> {
+/// [cls] text [sep], and how pairs are joined.
+pub enum Joint {
+    Bert,
+    /// With two [sep] between. Byte-level places may be trimmed by the spaces at their ends.
+    Roberta { trim: bool, prefix_space: bool },
+}
+
+pub fn pair_processor(joint: Joint, cls: Option<Special>, sep: Option<Special>) -> Result<Value> {
     let (Some((cls_id, cls)), Some((sep_id, sep))) = (cls, sep) else {
         return fail("the tokens that start and end a text are not in the vocabulary");
     };
-    Ok(match kind {
-        "BertProcessing" => json!({"type": kind, "cls": [cls, cls_id], "sep": [sep, sep_id]}),
-        _ => json!({"type": kind, "cls": [cls, cls_id], "sep": [sep, sep_id],
-                    "trim_offsets": false, "add_prefix_space": false}),
+    Ok(match joint {
+        Joint::Bert => {
+            json!({"type": "BertProcessing", "cls": [cls, cls_id], "sep": [sep, sep_id]})
+        }
+        Joint::Roberta { trim, prefix_space } => {
+            json!({"type": "RobertaProcessing", "cls": [cls, cls_id], "sep": [sep, sep_id],
+                   "trim_offsets": trim, "add_prefix_space": prefix_space})
+        }
     })
 }
 
