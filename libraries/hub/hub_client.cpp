@@ -163,9 +163,13 @@ class HubClient {
           BlobDownload(settings_, model_, listing.commit, cache_, wanted[i], meter).run(http, stop);
           cache_.link(listing.commit, wanted[i]);
         });
-    if (!wanted.empty()) meter.finish();
+    if (!wanted.empty()) {
+      meter.finish();
+      keep([&] { cache_.tag(); });
+    }
     // Last, so that an interrupted update leaves the branch at the commit that is whole.
-    keep([&] { cache_.set_listing(listing.commit, listing.files); });
+    if (!cache_.listing(listing.commit))
+      keep([&] { cache_.set_listing(listing.commit, listing.files); });
     keep([&] { cache_.set_commit(model_.revision, listing.commit); });
     return snapshot;
   }

@@ -147,6 +147,9 @@ std::optional<std::string> RepoCache::commit_of(const std::string& revision) con
 void RepoCache::set_commit(const std::string& revision, const std::string& commit) const {
   if (revision != commit && commit_of(revision) != commit)
     write_whole(folder_ / "refs" / revision, commit);
+}
+
+void RepoCache::tag() const {
   std::error_code ignored;
   if (!fs::exists(cache_ / "CACHEDIR.TAG", ignored))
     write_whole(cache_ / "CACHEDIR.TAG", kCacheTag);

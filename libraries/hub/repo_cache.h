@@ -38,6 +38,9 @@ class RepoCache {
   std::optional<std::string> commit_of(const std::string& revision) const;
   void set_commit(const std::string& revision, const std::string& commit) const;
 
+  // Marks the whole cache for backup programs (CACHEDIR.TAG).
+  void tag() const;
+
   // The listing kept for `commit`; empty when there is none or it cannot be used.
   std::optional<std::vector<RepoFile>> listing(const std::string& commit) const;
   // Kept only when every file's size and blob id are known, as the format wants.

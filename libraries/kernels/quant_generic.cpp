@@ -78,8 +78,7 @@ float round_group(const float* x, float magnitude, int32_t* q) {
     finite = finite && std::isfinite(x[i]);
     largest = std::fmax(largest, std::fabs(x[i]));
   }
-  // Below this the inverse overflows; such a group is zero next to anything in a model.
-  if (!finite || largest < 1e-30f) {
+  if (!finite || largest < kSmallestPeak) {
     for (int i = 0; i < kGroup; ++i) q[i] = 0;
     return finite ? 0.0f : NAN;
   }

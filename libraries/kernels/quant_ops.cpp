@@ -19,7 +19,12 @@
 namespace mlxcpp::kernels::quant {
 namespace {
 
-const Loops& loops() { return generic_loops(); }
+const Loops& loops() {
+#if defined(__x86_64__)
+  if (isa() == Isa::avx512) return avx512_loops();
+#endif
+  return generic_loops();
+}
 
 Number number_of(mx::Dtype dtype) {
   if (dtype == mx::float16) return Number::f16;

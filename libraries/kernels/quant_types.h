@@ -58,6 +58,8 @@ enum class Planes : uint8_t { real = 0, one = 1, two = 2 };
 // Where the magnitude 1 of a group's largest activation lands. Two planes hold hi * 128 + lo.
 inline constexpr float kOnePlaneMax = 127.0f;
 inline constexpr float kTwoPlanesMax = 127.0f * 128.0f;
+// A group whose largest activation is below this is taken as zero, so that no inverse overflows.
+inline constexpr float kSmallestPeak = 1e-30f;
 
 // The loops of one instruction set. Results of an output row do not depend on which others are
 // computed with it.
@@ -76,6 +78,9 @@ struct Loops {
 };
 
 const Loops& generic_loops();
+#if defined(__x86_64__)
+const Loops& avx512_loops();
+#endif
 
 // Row n of w as floats. `arithmetic` is the type in which scale, product and sum are rounded.
 void dequantize_row(const Matrix& w, size_t n, Number arithmetic, float* out);

@@ -138,6 +138,9 @@ class ChatSession::Answer final : public GenerationStream::Source {
   std::string text_;
 };
 
+ChatSession::ChatSession(std::shared_ptr<ModelContainer> container)
+    : ChatSession(std::move(container), ChatOptions()) {}
+
 ChatSession::ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options)
     : conversation_(std::make_shared<Conversation>()) {
   conversation_->container = std::move(container);

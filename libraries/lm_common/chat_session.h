@@ -27,7 +27,8 @@ struct ChatOptions {
 // turns want a reset().
 class ChatSession {
  public:
-  explicit ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options = {});
+  explicit ChatSession(std::shared_ptr<ModelContainer> container);
+  ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options);
   ~ChatSession();
   ChatSession(ChatSession&&) noexcept;
   ChatSession& operator=(ChatSession&&) = delete;

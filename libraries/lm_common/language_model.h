@@ -12,15 +12,6 @@
 
 namespace mlxcpp {
 
-// How caches are made for a model; from GenerateParameters.
-struct CacheOptions {
-  std::optional<int>
-      max_size;  // bound of the layers that see everything (their own window bounds sliding ones)
-  std::optional<int> bits;  // 8 or 4: keys and values quantised, rotating ones too
-  int group_size = 64;
-  int quantized_start = 0;  // tokens kept in full precision until a cache has this many
-};
-
 // A causal language model. Models never see the kind of cache, the device, or integer offsets.
 class LanguageModel : public nn::Module {
  public:

@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/log.h"
+#include "lm_common/gguf_tokenizer.h"
 #include "nn/quantized.h"
 #include "weights/gguf.h"
 
@@ -72,38 +73,9 @@ void describe_weights(LanguageModel& model) {
   });
 }
 
-// What a GGUF file says about its tokenizer, in the form that Tokenizer::from_gguf reads.
-Json tokenizer_metadata(const GgufFile& gguf) {
-  Json out = Json::object();
-  const auto is_flag = [](std::string_view key) {
-    return key.find(".add_") != std::string_view::npos ||
-           key.find(".remove_") != std::string_view::npos ||
-           key.find(".escape_") != std::string_view::npos;
-  };
-  for (const std::string_view key : gguf.keys()) {
-    if (!key.starts_with("tokenizer.")) continue;
-    Json& value = out[std::string(key)];
-    if (key == "tokenizer.ggml.scores")
-      value = gguf.need<std::vector<float>>(key);
-    else if (key == "tokenizer.ggml.token_type" || key.ends_with("_token_ids"))
-      value = gguf.need<std::vector<int>>(key);
-    else if (key == "tokenizer.ggml.precompiled_charsmap")
-      value = gguf.need<std::vector<int>>(key);
-    else if (gguf.is_list(key))
-      value = gguf.need<std::vector<std::string_view>>(key);
-    else if (key.ends_with("_id") || key.ends_with("_count"))
-      value = gguf.need<int64_t>(key);
-    else if (is_flag(key))
-      value = gguf.need<bool>(key);
-    else
-      value = gguf.need<std::string_view>(key);
-  }
-  return out;
-}
-
 std::shared_ptr<const Tokenizer> load_tokenizer(const ModelFiles& files) {
   if (files.gguf.empty()) return Tokenizer::from_folder(files.folder);
-  return Tokenizer::from_gguf(tokenizer_metadata(GgufFile(files.gguf)));
+  return gguf_tokenizer(GgufFile(files.gguf));
 }
 
 using TokenizerFuture = std::future<std::shared_ptr<const Tokenizer>>;

@@ -85,20 +85,21 @@ Quantization read_quantization(const Json& config, const std::string& where) {
 }
 
 Json write_quantization(const Quantization& quantization) {
-  const auto settings = [](const std::string& path, const QuantType& t) -> Json {
-    if (t.is_gguf())
-      throw Error("quantization: '{}' is {}, which only GGUF files hold; dequantise it first", path,
-                  kernels::name(t.mode));
+  const auto settings = [](const QuantType& t) -> Json {
     return {{"group_size", t.group_size}, {"bits", t.bits}, {"mode", kernels::name(t.mode)}};
   };
   std::optional<QuantType> everywhere = quantization.everywhere;
-  for (const auto& [path, type] : quantization.per_layer)
+  for (const auto& [path, type] : quantization.per_layer) {
+    if (type && type->is_gguf())
+      throw Error("quantization: '{}' is {}, which only GGUF files hold; dequantise it first", path,
+                  kernels::name(type->mode));
     if (type && !everywhere) everywhere = type;  // the object must have one
+  }
   if (!everywhere) return nullptr;
-  Json out = settings("the model", *everywhere);
+  Json out = settings(*everywhere);
   // Layers that are not quantised have no scales; that says it, as mlx_lm has it.
   for (const auto& [path, type] : quantization.per_layer)
-    if (type && type != everywhere) out[path] = settings(path, *type);
+    if (type && type != everywhere) out[path] = settings(*type);
   return out;
 }
 

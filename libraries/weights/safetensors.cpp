@@ -34,7 +34,8 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
   std::vector<Entry> entries;
   std::map<std::string, std::string> metadata;
 
-  bool null() override { return unexpected("null"); }
+  // MLX writes null for metadata that it has not.
+  bool null() override { return (at_ == At::root && key_ == "__metadata__") || unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
   bool number_integer(int64_t v) override { return unexpected(fmt::format("the number {}", v)); }
   bool number_float(double, const std::string& s) override {

@@ -58,6 +58,8 @@ class TemporaryFolder {
 class Environment {
  public:
   explicit Environment(const std::map<std::string, std::optional<std::string>>& variables);
+  Environment(const char* name, const std::string& value)
+      : Environment(std::map<std::string, std::optional<std::string>>{{name, value}}) {}
   ~Environment();
 
  private:

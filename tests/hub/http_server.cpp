@@ -69,6 +69,9 @@ HttpServer::~HttpServer() {
 }
 
 std::string HttpServer::url(const std::string& host) const {
+  // Who is told the address may be another process: the lock, which serve() takes too, makes what
+  // was written before visible to the handler.
+  const std::lock_guard lock(mutex_);
   return "http://" + host + ":" + std::to_string(port_);
 }
 
@@ -109,7 +112,8 @@ void HttpServer::serve(int connection) {
   std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " Said\r\nConnection: close\r\n";
   if (!reply.headers.contains("Content-Length"))
     head += "Content-Length: " + std::to_string(reply.length.value_or(reply.body.size())) + "\r\n";
-  for (const auto& [name, value] : reply.headers) head += name + ": " + value + "\r\n";
+  for (const auto& [name, value] : reply.headers)
+    if (!value.empty()) head += name + ": " + value + "\r\n";
   send_all(connection, head + "\r\n");
   if (request.method != "HEAD") {
     const size_t end = std::min({reply.body.size(), reply.cut_after.value_or(reply.body.size()),

@@ -22,7 +22,7 @@ struct Request {
 
 struct Reply {
   int status = 200;
-  std::map<std::string, std::string> headers = {};
+  std::map<std::string, std::string> headers = {};  // an empty Content-Length: none is sent
   std::string body = {};
   std::optional<size_t> cut_after = {};    // close the connection after so many bytes of the body
   std::optional<size_t> stall_after = {};  // send so many, then nothing until the server ends

@@ -40,15 +40,22 @@ TEST(Safetensors, EveryDtype) {
   EXPECT_EQ(at("empty").shape(), (mx::Shape{0, 4}));
 }
 
-TEST(Safetensors, EqualsMlxOwnReader) {
-  const auto file = golden("safetensors/dtypes.safetensors");
-  const auto want = mx::load_safetensors(file.string()).first;
-  const auto got = read_safetensors(file).tensors;
-  EXPECT_EQ(got.size(), want.size());
-  for (const auto& [name, array] : want) {
-    EXPECT_EQ(got.at(name).dtype(), array.dtype()) << name;
-    expect_same(got.at(name), array, name);
-  }
+// MLX has no float64 in this format.
+TEST(Safetensors, ExchangesFilesWithMlx) {
+  auto tensors = load_safetensors(golden("safetensors/dtypes.safetensors"));
+  tensors.erase("f64");
+  const TempFolder folder;
+  const auto check = [&](const auto& got) {
+    EXPECT_EQ(got.size(), tensors.size());
+    for (const auto& [name, array] : tensors) {
+      EXPECT_EQ(got.at(name).dtype(), array.dtype()) << name;
+      expect_same(got.at(name), array, name);
+    }
+  };
+  write_safetensors(folder / "ours.safetensors", tensors);
+  check(mx::load_safetensors((folder / "ours.safetensors").string()).first);
+  mx::save_safetensors((folder / "theirs.safetensors").string(), {tensors.begin(), tensors.end()});
+  check(load_safetensors(folder / "theirs.safetensors"));
 }
 
 TEST(Safetensors, MisalignedBf16AndFp8) {
@@ -157,10 +164,10 @@ TEST(Safetensors, NotSuchAFile) {
 
 // Cutting a good file anywhere gives an Error, never a crash.
 TEST(Safetensors, EveryTruncation) {
-  const std::string whole = read_all(golden("safetensors/dtypes.safetensors"));
   const TempFolder folder;
-  for (size_t n = 0; n < whole.size(); ++n) {
-    const auto file = folder.write("x", whole.substr(0, n));
+  const auto file = folder.write("x", read_all(golden("safetensors/dtypes.safetensors")));
+  for (size_t n = fs::file_size(file); n-- > 0;) {
+    fs::resize_file(file, n);
     EXPECT_THROW(read_safetensors(file), Error) << n;
   }
 }
@@ -179,7 +186,6 @@ TEST(Safetensors, WritesWhatItReads) {
     EXPECT_EQ(back.tensors.at(name).dtype(), array.dtype());
     expect_same(back.tensors.at(name), array, name);
   }
-  EXPECT_EQ(mx::load_safetensors(file.string()).first.size(), tensors.size());
 }
 
 TEST(Safetensors, RefusesWhatTheFormatHasNot) {

@@ -1,0 +1,454 @@
+#pragma once
+
+// gcc 12 takes the undefined vectors of its own header for uninitialised variables (bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+
+namespace mlxcpp::kernels::quant {
+namespace {
+inline constexpr int kLanes = 16;
+}
+}  // namespace mlxcpp::kernels::quant
+
+#include "kernels/quant_layout-inl.h"
+
+// The types as AVX-512 reads them, a step of 128 weights at a time.
+
+namespace mlxcpp::kernels::quant {
+namespace {
+
+struct Step {
+  __m512i q[2];
+  __m512 scale;  // by lanes
+  __m512 min;    // by lanes; only if the type has minima
+};
+
+struct alignas(64) Words {
+  uint16_t v[32];
+  __m512i load() const { return _mm512_load_si512(v); }
+};
+struct alignas(64) Dwords {
+  int32_t v[16];
+  __m512i load() const { return _mm512_load_si512(v); }
+};
+struct alignas(64) Qwords {
+  int64_t v[8];
+  __m512i load() const { return _mm512_load_si512(v); }
+};
+
+// The first `bytes` bytes as a mask; all of them if there are 64 or more, none below 1.
+inline __mmask64 first_bytes(int bytes) {
+  if (bytes >= 64) return ~0ull;
+  return bytes <= 0 ? 0 : ~0ull >> (64 - bytes);
+}
+
+inline __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+inline __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+// 128-bit parts a0 b0 a2 b2 (odd: a1 b1 a3 b3).
+inline __m512i even_parts(__m512i a, __m512i b) {
+  static constexpr Qwords kIndex{{0, 1, 8, 9, 4, 5, 12, 13}};
+  return _mm512_permutex2var_epi64(a, kIndex.load(), b);
+}
+inline __m512i odd_parts(__m512i a, __m512i b) {
+  static constexpr Qwords kIndex{{2, 3, 10, 11, 6, 7, 14, 15}};
+  return _mm512_permutex2var_epi64(a, kIndex.load(), b);
+}
+inline __m512i lookup(const uint8_t (&table)[16], __m512i index) {
+  const __m128i t = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), index);
+}
+
+// Blocks of 32 weights with f16 scale, and minimum, before them: four at a time. Their sizes are
+// even, so that permutations of words take them apart.
+template <class T, int kNibbles, int kFifthBits>
+struct LoadBlocks {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = kStepGroups * T::kBytes;
+
+  static constexpr Words nibble_words() {
+    Words w{};
+    for (int i = 0; i < 32; ++i)
+      w.v[i] = static_cast<uint16_t>((i / 8 * T::kBytes + kNibbles) / 2 + i % 8);
+    return w;
+  }
+  // f16 scales by lanes, then minima.
+  static constexpr Words scale_words() {
+    Words w{};
+    for (int i = 0; i < 32; ++i)
+      w.v[i] = static_cast<uint16_t>(i % 16 / 4 * T::kBytes / 2 + i / 16);
+    return w;
+  }
+  // Fifth bits of the first halves, then of the second.
+  static constexpr Words bit_words() {
+    Words w{};
+    for (int i = 0; i < 8; ++i)
+      w.v[i] = static_cast<uint16_t>((i % 4 * T::kBytes + kFifthBits) / 2 + i / 4);
+    return w;
+  }
+
+  explicit LoadBlocks(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    static constexpr Words kNibbleWords = nibble_words(), kScaleWords = scale_words(),
+                           kBitWords = bit_words();
+    const uint8_t* p = row.p + static_cast<size_t>(step) * (4 * T::kBytes);
+    const int bytes = kPartial ? groups * T::kBytes : 4 * T::kBytes;
+    const __m512i a =
+        kPartial ? _mm512_maskz_loadu_epi8(first_bytes(bytes), p) : _mm512_loadu_si512(p);
+    const __m512i b = _mm512_maskz_loadu_epi8(first_bytes(bytes - 64), p + 64);
+    const __m512i nibbles = _mm512_permutex2var_epi16(a, kNibbleWords.load(), b);
+    const __m512i scales = _mm512_permutex2var_epi16(a, kScaleWords.load(), b);
+    out->scale = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
+    if constexpr (T::kHasMin) out->min = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(scales, 1));
+    out->q[0] = low_nibbles(nibbles);
+    out->q[1] = high_nibbles(nibbles);
+    if constexpr (kFifthBits >= 0) {
+      const __m128i bits =
+          _mm512_castsi512_si128(_mm512_permutex2var_epi16(a, kBitWords.load(), b));
+      const __m512i sixteen = _mm512_set1_epi8(16);
+      const auto first = static_cast<__mmask64>(_mm_cvtsi128_si64(bits));
+      const auto second = static_cast<__mmask64>(_mm_extract_epi64(bits, 1));
+      out->q[0] = _mm512_mask_add_epi8(out->q[0], first, out->q[0], sixteen);
+      out->q[1] = _mm512_mask_add_epi8(out->q[1], second, out->q[1], sixteen);
+    }
+  }
+};
+
+struct LoadIq4Nl : LoadBlocks<Iq4Nl, 2, -1> {
+  using LoadBlocks::LoadBlocks;
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    LoadBlocks::load<kPartial>(row, step, groups, out);
+    for (__m512i& q : out->q) q = lookup(kIq4Nl, q);
+  }
+};
+
+struct LoadQ8_0 {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = kStepGroups * Q8_0::kBytes;
+
+  explicit LoadQ8_0(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    static constexpr int kBytes = Q8_0::kBytes;
+    const uint8_t* p = row.p + static_cast<size_t>(step) * (4 * kBytes);
+    const auto half = [&](int j) {
+      const uint8_t* q = p + j * kBytes + 2;
+      if (kPartial) return _mm256_maskz_loadu_epi8(j < groups ? ~0u : 0, q);
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q));
+    };
+    const __m512i a = _mm512_inserti64x4(_mm512_castsi256_si512(half(0)), half(1), 1);
+    const __m512i b = _mm512_inserti64x4(_mm512_castsi256_si512(half(2)), half(3), 1);
+    const __m512i sign = _mm512_set1_epi8(-128);
+    out->q[0] = _mm512_xor_si512(_mm512_shuffle_i64x2(a, b, 0x88), sign);
+    out->q[1] = _mm512_xor_si512(_mm512_shuffle_i64x2(a, b, 0xdd), sign);
+    uint64_t scales = load_u16(p);
+    for (int j = 1; j < 4; ++j)
+      if (!kPartial || j < groups)
+        scales |= static_cast<uint64_t>(load_u16(p + j * kBytes)) << (16 * j);
+    const __m128 four = _mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<long long>(scales)));
+    static constexpr Dwords kLanes{{0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}};
+    out->scale = _mm512_permutexvar_ps(kLanes.load(), _mm512_castps128_ps512(four));
+  }
+};
+
+// Lanes of the four scales of step s among 16.
+inline __m512i lanes_of_fours(int s) {
+  static constexpr Dwords kLanes{{0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}};
+  return _mm512_add_epi32(kLanes.load(), _mm512_set1_epi32(4 * s));
+}
+// The same for eight scales, of subgroups.
+inline __m512i lanes_of_eights(int s) {
+  static constexpr Dwords kLanes{{0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7}};
+  return _mm512_add_epi32(kLanes.load(), _mm512_set1_epi32(8 * s));
+}
+
+// q4_k and q5_k.
+template <class T>
+struct LoadK4 {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 2, kUnitBytes = T::kBytes;
+
+  explicit LoadK4(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int unit, int, Step* out) const {
+    constexpr bool kFive = T::kBytes == Q5_K::kBytes;
+    const uint8_t* p = row.p + static_cast<size_t>(unit) * T::kBytes;
+    uint32_t s[3];
+    __builtin_memcpy(s, p + 4, 12);
+    const __m128i packed =
+        _mm_set_epi32(static_cast<int>((s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030)),
+                      static_cast<int>(s[1] & 0x3f3f3f3f),
+                      static_cast<int>((s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030)),
+                      static_cast<int>(s[0] & 0x3f3f3f3f));
+    // Eight scales, then eight minima, times d and -dmin.
+    const __m512 d = _mm512_castsi512_ps(_mm512_mask_xor_epi32(
+        _mm512_castps_si512(_mm512_set1_ps(load_f16(p))), 0xff00,
+        _mm512_castps_si512(_mm512_set1_ps(load_f16(p + 2))), _mm512_set1_epi32(INT32_MIN)));
+    const __m512 scales = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(packed)));
+    __m512i high = _mm512_setzero_si512();
+    if constexpr (kFive)
+      high = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16)));
+    for (int i = 0; i < 2; ++i) {
+      const __m512i v = _mm512_loadu_si512(p + (kFive ? 48 : 16) + 64 * i);
+      __m512i low4 = low_nibbles(v), high4 = high_nibbles(v);
+      if constexpr (kFive) {
+        const __m512i sixteen = _mm512_set1_epi8(16);
+        const auto bit = [&](int group) {  // of groups `group` and `group` + 2
+          const __m512i mask =
+              _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1 << group)),
+                                 _mm256_set1_epi8(static_cast<char>(1 << (group + 2))), 1);
+          return _mm512_test_epi8_mask(high, mask);
+        };
+        low4 = _mm512_mask_add_epi8(low4, bit(4 * i), low4, sixteen);
+        high4 = _mm512_mask_add_epi8(high4, bit(4 * i + 1), high4, sixteen);
+      }
+      out[i].q[0] = even_parts(low4, high4);
+      out[i].q[1] = odd_parts(low4, high4);
+      out[i].scale = _mm512_permutexvar_ps(lanes_of_fours(i), scales);
+      out[i].min = _mm512_permutexvar_ps(lanes_of_fours(i + 2), scales);
+    }
+  }
+};
+
+// From groups 0 and 1 in `a`, and 2 and 3 in `b`, to the order sixteens.
+inline void to_sixteens(__m512i a, __m512i b, Step* out) {
+  static constexpr Qwords kEven{{0, 2, 4, 6, 8, 10, 12, 14}}, kOdd{{1, 3, 5, 7, 9, 11, 13, 15}};
+  out->q[0] = _mm512_permutex2var_epi64(a, kEven.load(), b);
+  out->q[1] = _mm512_permutex2var_epi64(a, kOdd.load(), b);
+}
+
+struct LoadQ6K {
+  static constexpr Order kOrder = Order::sixteens;
+  static constexpr int kSteps = 2, kUnitBytes = Q6_K::kBytes;
+
+  explicit LoadQ6K(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int unit, int, Step* out) const {
+    const uint8_t* p = row.p + static_cast<size_t>(unit) * Q6_K::kBytes;
+    const __m128i s = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 192));
+    const __m512 scales = _mm512_mul_ps(_mm512_set1_ps(load_f16(p + 208)),
+                                        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s)));
+    for (int i = 0; i < 2; ++i) {
+      const __m512i v = _mm512_loadu_si512(p + 64 * i);
+      const __m512i h = _mm512_broadcast_i64x4(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 128 + 32 * i)));
+      // Bits 0 and 1 of h for group 0, 2 and 3 for group 1, ... to bits 4 and 5.
+      const __m512i left = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);
+      const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1);
+      const __m512i two_bits = _mm512_set1_epi8(0x30);
+      const auto join = [&](__m512i low, __m512i high) {  // low | (high & two_bits)
+        return _mm512_ternarylogic_epi32(low, high, two_bits, 0xf8);
+      };
+      to_sixteens(join(low_nibbles(v), _mm512_sllv_epi16(h, left)),
+                  join(high_nibbles(v), _mm512_srlv_epi16(h, right)), &out[i]);
+      out[i].scale = _mm512_permutexvar_ps(lanes_of_eights(i), scales);
+    }
+  }
+};
+
+// Scales of MLX's types for the groups of a step, by lanes.
+struct MlxScales {
+  explicit MlxScales(const Matrix& w) : group_size(w.group_size), number(w.scale_number) {
+    const int shift = group_size == 128 ? 4 : group_size == 64 ? 3 : group_size == 32 ? 2 : 1;
+    static constexpr Dwords kLanes{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
+    index = _mm512_srli_epi32(kLanes.load(), static_cast<unsigned>(shift));
+    count = kStep / group_size;
+  }
+
+  template <bool kPartial>
+  __mmask8 mask(int groups) const {
+    const int n = kPartial ? groups * kGroup / group_size : count;
+    return static_cast<__mmask8>((1u << n) - 1);
+  }
+  __m512 spread(__m256 scales) const {
+    return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(scales));
+  }
+  template <bool kPartial>
+  __m512 floats(const uint8_t* p, int step, int groups) const {
+    const size_t at = static_cast<size_t>(step) * count;
+    const __mmask8 m = mask<kPartial>(groups);
+    if (number == Number::f32) return spread(_mm256_maskz_loadu_ps(m, p + 4 * at));
+    const __m128i half = _mm_maskz_loadu_epi16(m, p + 2 * at);
+    if (number == Number::f16) return spread(_mm256_cvtph_ps(half));
+    return spread(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16)));
+  }
+  // Bytes as they are, widened.
+  template <bool kPartial>
+  __m256i bytes(const uint8_t* p, int step, int groups) const {
+    const __m128i b =
+        _mm_maskz_loadu_epi8(mask<kPartial>(groups), p + static_cast<size_t>(step) * count);
+    return _mm256_cvtepu8_epi32(b);
+  }
+
+  int group_size, count;
+  Number number;
+  __m512i index;
+};
+
+// 128 nibbles in the order pairs.
+template <bool kPartial>
+inline void load_pairs(const uint8_t* p, int step, int groups, Step* out) {
+  const uint8_t* q = p + static_cast<size_t>(step) * 64;
+  const __m512i v =
+      kPartial ? _mm512_maskz_loadu_epi8(first_bytes(16 * groups), q) : _mm512_loadu_si512(q);
+  out->q[0] = low_nibbles(v);
+  out->q[1] = high_nibbles(v);
+}
+
+struct LoadAffine4 {
+  static constexpr Order kOrder = Order::pairs;
+  static constexpr int kSteps = 1, kUnitBytes = kStep / 2;
+
+  explicit LoadAffine4(const Matrix& w) : scales(w) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    load_pairs<kPartial>(row.p, step, groups, out);
+    out->scale = scales.floats<kPartial>(row.scales, step, groups);
+    out->min = scales.floats<kPartial>(row.biases, step, groups);
+  }
+
+  MlxScales scales;
+};
+
+struct LoadAffine8 {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = kStep;
+
+  explicit LoadAffine8(const Matrix& w) : scales(w) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    const uint8_t* p = row.p + static_cast<size_t>(step) * kStep;
+    const int bytes = kPartial ? groups * kGroup : kStep;
+    const __m512i a = _mm512_maskz_loadu_epi8(first_bytes(bytes), p);
+    const __m512i b = _mm512_maskz_loadu_epi8(first_bytes(bytes - 64), p + 64);
+    out->q[0] = _mm512_shuffle_i64x2(a, b, 0x88);
+    out->q[1] = _mm512_shuffle_i64x2(a, b, 0xdd);
+    out->scale = scales.floats<kPartial>(row.scales, step, groups);
+    out->min = scales.floats<kPartial>(row.biases, step, groups);
+  }
+
+  MlxScales scales;
+};
+
+struct LoadMxFp4 {
+  static constexpr Order kOrder = Order::pairs;
+  static constexpr int kSteps = 1, kUnitBytes = kStep / 2;
+
+  explicit LoadMxFp4(const Matrix& w) : scales(w) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    load_pairs<kPartial>(row.p, step, groups, out);
+    for (__m512i& q : out->q) q = lookup(kFp4, q);
+    const __m256i e = scales.bytes<kPartial>(row.scales, step, groups);
+    const __m256i bits = _mm256_max_epu32(_mm256_slli_epi32(e, 23), _mm256_set1_epi32(0x400000));
+    out->scale = scales.spread(_mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5f)));
+  }
+
+  MlxScales scales;
+};
+
+// Any other type, by way of the plain unpacking.
+template <class T>
+struct LoadPlain {
+  static constexpr Order kOrder = T::kTwoScales ? Order::sixteens : Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = 0;
+
+  explicit LoadPlain(const Matrix& m) : w(m) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    const size_t n = static_cast<size_t>(row.p - w.data) / w.row_bytes;
+    alignas(64) Group g[kStepGroups];
+    alignas(64) float scale[16] = {}, min[16] = {};
+    alignas(64) uint8_t q[kStep] = {};
+    for (int j = 0; j < (kPartial ? groups : kStepGroups); ++j) {
+      T::unpack(w, n, step * kStepGroups + j, g[j]);
+      __builtin_memcpy(q + j * kGroup, g[j].q, kGroup);
+      for (int i = 0; i < 4; ++i) {
+        scale[4 * j + i] = g[j].scale[i / 2];
+        if constexpr (T::kHasMin) min[4 * j + i] = g[j].min[i / 2];
+      }
+    }
+    const __m512i a = _mm512_load_si512(q), b = _mm512_load_si512(q + 64);
+    if constexpr (kOrder == Order::sixteens) {
+      to_sixteens(a, b, out);
+    } else {
+      out->q[0] = _mm512_shuffle_i64x2(a, b, 0x88);
+      out->q[1] = _mm512_shuffle_i64x2(a, b, 0xdd);
+    }
+    out->scale = _mm512_load_ps(scale);
+    if constexpr (T::kHasMin) out->min = _mm512_load_ps(min);
+  }
+
+  const Matrix& w;
+};
+
+template <class T>
+struct LoaderOf {
+  using type = LoadPlain<T>;
+};
+template <>
+struct LoaderOf<Affine<4>> {
+  using type = LoadAffine4;
+};
+template <>
+struct LoaderOf<Affine<8>> {
+  using type = LoadAffine8;
+};
+template <>
+struct LoaderOf<MxFp4> {
+  using type = LoadMxFp4;
+};
+template <>
+struct LoaderOf<Q4_0> {
+  using type = LoadBlocks<Q4_0, 2, -1>;
+};
+template <>
+struct LoaderOf<Q4_1> {
+  using type = LoadBlocks<Q4_1, 4, -1>;
+};
+template <>
+struct LoaderOf<Q5_0> {
+  using type = LoadBlocks<Q5_0, 6, 2>;
+};
+template <>
+struct LoaderOf<Q5_1> {
+  using type = LoadBlocks<Q5_1, 8, 4>;
+};
+template <>
+struct LoaderOf<Q8_0> {
+  using type = LoadQ8_0;
+};
+template <>
+struct LoaderOf<Q4_K> {
+  using type = LoadK4<Q4_K>;
+};
+template <>
+struct LoaderOf<Q5_K> {
+  using type = LoadK4<Q5_K>;
+};
+template <>
+struct LoaderOf<Q6_K> {
+  using type = LoadQ6K;
+};
+template <>
+struct LoaderOf<Iq4Nl> {
+  using type = LoadIq4Nl;
+};
+template <class T>
+using Loader = typename LoaderOf<T>::type;
+
+}  // namespace
+}  // namespace mlxcpp::kernels::quant
