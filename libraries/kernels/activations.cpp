@@ -2,25 +2,133 @@
 
 #include <cmath>
 
+#include <mlx/backend/cpu/encoder.h>
+
+#include "core/error.h"
+#include "kernels/primitive.h"
+#include "kernels/row_kernels.h"
+#include "kernels/rows.h"
+#include "kernels/thread_pool.h"
+
 namespace mlxcpp::kernels {
+namespace {
 
-mx::array silu(const mx::array& x) { return x * mx::sigmoid(x); }
+// The same maths in plain operations.
+mx::array constant(double v, mx::Dtype dtype) { return mx::array(static_cast<float>(v), dtype); }
 
-mx::array gelu(const mx::array& x) {
-  const auto half = mx::array(0.5f, x.dtype()), one = mx::array(1.0f, x.dtype());
-  return x * half * (one + mx::erf(x * mx::array(static_cast<float>(M_SQRT1_2), x.dtype())));
+mx::array plain_silu(const mx::array& x) { return x * mx::sigmoid(x); }
+
+mx::array plain_gelu(const mx::array& x) {
+  const auto k = [&](double v) { return constant(v, x.dtype()); };
+  return x * k(0.5) * (k(1) + mx::erf(x * k(M_SQRT1_2)));
 }
 
-mx::array gelu_approx(const mx::array& x) {
-  const auto k = [&](double v) { return mx::array(static_cast<float>(v), x.dtype()); };
-  const auto inner = k(std::sqrt(2 / M_PI)) * (x + k(0.044715) * x * x * x);
-  return k(0.5) * x * (k(1) + mx::tanh(inner));
+mx::array plain_gelu_approx(const mx::array& x) {
+  const auto k = [&](double v) { return constant(v, x.dtype()); };
+  return k(0.5) * x * (k(1) + mx::tanh(k(std::sqrt(2 / M_PI)) * (x + k(0.044715) * x * x * x)));
 }
 
-mx::array swiglu(const mx::array& gate, const mx::array& up) { return silu(gate) * up; }
-mx::array geglu(const mx::array& gate, const mx::array& up) { return gelu(gate) * up; }
+Fallback plain(Activation activation) {
+  switch (activation) {
+    case Activation::silu:
+      return [](const Arrays& in) { return Arrays{plain_silu(in[0])}; };
+    case Activation::gelu:
+      return [](const Arrays& in) { return Arrays{plain_gelu(in[0])}; };
+    case Activation::gelu_approx:
+      return [](const Arrays& in) { return Arrays{plain_gelu_approx(in[0])}; };
+    case Activation::swiglu:
+      return [](const Arrays& in) { return Arrays{plain_silu(in[0]) * in[1]}; };
+    case Activation::geglu:
+      return [](const Arrays& in) { return Arrays{plain_gelu(in[0]) * in[1]}; };
+    case Activation::geglu_approx:
+      return [](const Arrays& in) { return Arrays{plain_gelu_approx(in[0]) * in[1]}; };
+  }
+  return {};
+}
+
+constexpr size_t kGrain = 8192;  // elements
+
+class ActivationPrimitive final : public CpuPrimitive {
+ public:
+  ActivationPrimitive(mx::Stream s, Activation activation)
+      : CpuPrimitive(s, plain(activation)), activation_(activation) {}
+
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    const mx::array &x = in.front(), &up = in.back();
+    const auto type = static_cast<size_t>(*float_type(x.dtype()));
+    auto& encoder = mx::cpu::get_command_encoder(stream());
+    const auto run = row_kernels().activation[static_cast<size_t>(activation_)][type];
+    const size_t item = x.itemsize();
+
+    if (x.flags().contiguous && up.flags().contiguous && x.strides() == up.strides() &&
+        x.data_size() == up.data_size()) {
+      // One layout without holes: a single run over memory, whatever the order of the axes.
+      const size_t n = x.data_size();
+      if (x.is_donatable())
+        out[0].copy_shared_buffer(x);
+      else
+        out[0].set_data(mx::allocator::malloc(n * item), n, x.strides(), x.flags());
+      encoder.dispatch(
+          [=, x = x.data<std::byte>(), up = up.data<std::byte>(), y = out[0].data<std::byte>()] {
+            parallel_for(n, kGrain, [=](size_t b, size_t e) {
+              run(x + b * item, up + b * item, y + b * item, e - b);
+            });
+          });
+      return;
+    }
+    out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
+    encoder.dispatch([=, x = Rows(x), up = Rows(up), y = out[0].data<std::byte>()] {
+      const size_t length = x.length(), pieces = (length - 1) / kGrain + 1;
+      parallel_for(x.count() * pieces, pieces > 1 ? 1 : row_grain(length), [&](size_t b, size_t e) {
+        RowBuffer first, second;
+        for (size_t i = b; i < e; ++i) {
+          const size_t r = i / pieces, begin = i % pieces * kGrain;
+          const size_t n = std::min(kGrain, length - begin);
+          run(x.read(r, begin, n, first), up.read(r, begin, n, second),
+              y + (r * length + begin) * item, n);
+        }
+      });
+    });
+  }
+
+  const char* name() const override { return "mlxcpp::Activation"; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return activation_ == static_cast<const ActivationPrimitive&>(other).activation_;
+  }
+  std::vector<mx::Shape> output_shapes(const Arrays& in) override { return {in[0].shape()}; }
+
+ private:
+  Activation activation_;
+};
+
+mx::array apply(Activation activation, Arrays in) {
+  const mx::array& x = in.front();
+  if (x.shape() != in.back().shape())
+    throw Error("activation: gate has shape {}, up has {}; they must be equal",
+                fmt::join(x.shape(), "x"), fmt::join(in.back().shape(), "x"));
+  const auto stream = cpu_stream();
+  if (!stream || !float_type(x.dtype()) || x.dtype() != in.back().dtype() || x.size() == 0)
+    return plain(activation)(in)[0];
+  auto shape = x.shape();
+  const auto dtype = x.dtype();
+  return mx::array(std::move(shape), dtype,
+                   std::make_shared<ActivationPrimitive>(*stream, activation), std::move(in));
+}
+
+}  // namespace
+
+mx::array silu(const mx::array& x) { return apply(Activation::silu, {x}); }
+mx::array gelu(const mx::array& x) { return apply(Activation::gelu, {x}); }
+mx::array gelu_approx(const mx::array& x) { return apply(Activation::gelu_approx, {x}); }
+
+mx::array swiglu(const mx::array& gate, const mx::array& up) {
+  return apply(Activation::swiglu, {gate, up});
+}
+mx::array geglu(const mx::array& gate, const mx::array& up) {
+  return apply(Activation::geglu, {gate, up});
+}
 mx::array geglu_approx(const mx::array& gate, const mx::array& up) {
-  return gelu_approx(gate) * up;
+  return apply(Activation::geglu_approx, {gate, up});
 }
 
 }  // namespace mlxcpp::kernels

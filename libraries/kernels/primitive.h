@@ -3,6 +3,7 @@
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <mlx/mlx.h>
@@ -31,6 +32,19 @@ class CpuPrimitive : public mx::Primitive {
     Arrays out;
     for (int i : argnums) out.push_back(grads[i]);
     return out;
+  }
+  Arrays jvp(const Arrays& primals, const Arrays& tangents,
+             const std::vector<int>& argnums) override {
+    Arrays all;
+    for (const mx::array& p : primals) all.push_back(mx::zeros_like(p));
+    for (size_t i = 0; i < argnums.size(); ++i) all[argnums[i]] = tangents[i];
+    return mx::jvp(fallback_, primals, all).second;
+  }
+  std::pair<Arrays, std::vector<int>> vmap(const Arrays& inputs,
+                                           const std::vector<int>& axes) override {
+    auto out = mx::vmap(fallback_, axes)(inputs);
+    std::vector<int> out_axes(out.size(), 0);
+    return {std::move(out), std::move(out_axes)};
   }
 
  protected:

@@ -12,18 +12,11 @@
 
 namespace mlxcpp {
 
-// How caches are made for a model; from GenerateParameters.
-struct CacheOptions {
-  std::optional<int>
-      max_size;  // bound of the layers that see everything (their own window bounds sliding ones)
-  std::optional<int> bits;  // 8 or 4: keys and values quantised, rotating ones too
-  int group_size = 64;
-  int quantized_start = 0;  // tokens kept in full precision until a cache has this many
-};
-
 // A causal language model. Models never see the kind of cache, the device, or integer offsets.
 class LanguageModel : public nn::Module {
  public:
+  // ids int32 [B, L] -> [B, L, hidden], as the first layer gets them.
+  virtual mx::array embed(const mx::array& ids) const = 0;
   // ids int32 [B, L] -> [B, L, hidden] after the final norm. `caches` is empty or one a layer as
   // make_caches() gives them.
   virtual mx::array hidden(const mx::array& ids, Caches& caches) const = 0;

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <functional>
+#include <iosfwd>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -22,14 +24,14 @@ namespace mx = mlx::core;
 class Module;
 class Param;
 
-// Checkpoint name -> array.
+// Checkpoint name -> array. Gradients and filtered parameters have the same form.
 using Weights = std::map<std::string, mx::array>;
 
 struct absent_t {};
 inline constexpr absent_t absent{};
 
 // Sees every output of a Child or Children element while it is installed on a thread: `llm-tool
-// trace`, the golden runner.
+// trace`, the golden runner. Module::paths() of the root says where `module` stands.
 using Observer = std::function<void(const Module& module, const mx::array& output)>;
 class ObserverScope {
  public:
@@ -56,9 +58,11 @@ class Edge {
  public:
   using Visit = std::function<void(const std::string& name, Module& module)>;
   virtual ~Edge() = default;
-  virtual void visit(const Visit& visit) = 0;
-  // Puts `m` at `name`. Throws unless its type fits the declared one.
-  virtual void replace(const std::string& name, std::unique_ptr<Module> m) = 0;
+  virtual void visit(const Visit& visit) const = 0;
+  // Puts `m` at `name`, and hands back what stood there. Throws unless the type of `m` fits the
+  // declared one; `path` is for that message.
+  virtual std::unique_ptr<Module> replace(const std::string& name, std::unique_ptr<Module> m,
+                                          const std::string& path) = 0;
 };
 
 // Modules are pinned: members register their own address, so no copy, no move. Not thread-safe.
@@ -70,14 +74,66 @@ class Module {
   virtual ~Module() = default;
 
   using ParamVisitor = std::function<void(const std::string& path, Param& param)>;
+  using ConstParamVisitor = std::function<void(const std::string& path, const Param& param)>;
   using ModuleVisitor = std::function<void(const std::string& path, Module& module)>;
+  using ConstModuleVisitor = std::function<void(const std::string& path, const Module& module)>;
+  using ParamPredicate = std::function<bool(const std::string& path, const Param& param)>;
 
-  // Depth first, in order of declaration. for_each_module leaves out this module itself.
+  // Depth first, in order of declaration; absent parameters too. for_each_module leaves out this
+  // module itself. The tree must not change meanwhile.
   void for_each_param(const ParamVisitor& visit, const std::string& prefix = "");
+  void for_each_param(const ConstParamVisitor& visit, const std::string& prefix = "") const;
   void for_each_module(const ModuleVisitor& visit, const std::string& prefix = "");
-  // Puts `m` in place of the sub-module at `path` ("model.layers.1.mlp.up_proj"): how quantised and
-  // LoRA layers go in.
-  void replace(const std::string& path, std::unique_ptr<Module> m);
+  void for_each_module(const ConstModuleVisitor& visit, const std::string& prefix = "") const;
+  // Only the sub-modules that are members of this very module.
+  void for_each_child(const ConstModuleVisitor& visit) const;
+
+  // The sub-module at `path` ("model.layers.1.mlp"); "" is this one. Throws when there is none.
+  Module& at(const std::string& path);
+  // Where every module below stands, and this one (""); path_of throws for a stranger.
+  std::unordered_map<const Module*, std::string> paths() const;
+  std::string path_of(const Module& module) const;
+
+  // Puts `m` in place of the sub-module at `path`, and hands back what stood there: how quantised
+  // and LoRA layers go in. `m` gets the training mode of what it replaces.
+  std::unique_ptr<Module> replace(const std::string& path, std::unique_ptr<Module> m);
+
+  // Parameters that are present, by path; all, or those the predicate picks.
+  Weights parameters(const ParamPredicate& which = {}) const;
+  Weights trainable_parameters() const;
+  // Assigns some of the parameters, as an optimizer does. All or nothing: one Error lists every
+  // path that does not exist and every shape that differs.
+  void update(const Weights& values);
+  // Replaces every parameter that is present (and picked) by f of it: a cast, a move, a rescaling.
+  using Map = std::function<mx::array(const std::string& path, const mx::array& value)>;
+  void map_parameters(const Map& f, const ParamPredicate& which = {});
+  // Casts every floating-point parameter. Quantised layers keep what their format fixes.
+  void cast(mx::Dtype dtype);
+
+  // Number of weights of the whole tree; those packed in quantised layers count singly.
+  size_t num_parameters() const;
+  // Bytes of all parameters as they are stored.
+  size_t nbytes() const;
+
+  // Takes parameters out of training, or puts them back: all, those the predicate picks, or those
+  // at or below a path (an Error when there are none). Fixed parameters (Param::Kind) stay frozen.
+  void freeze(const ParamPredicate& which = {});
+  void unfreeze(const ParamPredicate& which = {});
+  void freeze(const std::string& path);
+  void unfreeze(const std::string& path);
+
+  // Training mode of the whole tree; dropout and batch norm differ. True at first, as in MLX.
+  void train(bool on = true);
+  void eval() { train(false); }
+  bool training() const { return training_; }
+
+  // For printing: the class's name, and what stands in the brackets after it.
+  virtual std::string type_name() const;
+  virtual std::string settings() const { return ""; }
+
+ protected:
+  // Number of weights of this module's own parameters.
+  virtual size_t num_own_parameters() const;
 
  private:
   friend class Param;
@@ -86,18 +142,38 @@ class Module {
   template <class T>
   friend class Children;
 
+  void set_trainable(bool on, const ParamPredicate& which);
+  void set_trainable(bool on, const std::string& path);
+
   std::vector<std::pair<std::string, Param*>> params_;
   std::vector<Edge*> edges_;
+  bool training_ = true;
+};
+
+// The tree in the form of Python's mlx.nn: one line a module, members indented.
+std::string to_string(const Module& module);
+std::ostream& operator<<(std::ostream& out, const Module& module);
+
+// A module that takes one array and gives one: what Sequential holds, and what a quantised or
+// adapted layer takes the place of.
+class Layer : public Module {
+ public:
+  virtual mx::array operator()(const mx::array& x) const = 0;
 };
 
 // A leaf: an array, or absent. Which of the two is the config's decision, made in the constructor;
 // `load` holds the checkpoint to it. Initial values cost nothing, since MLX is lazy.
 class Param {
  public:
-  Param(Module* owner, std::string name, mx::array init) : value_(std::move(init)) {
+  // fixed: part of the checkpoint but never trained (quantised weights, running statistics).
+  enum class Kind { learned, fixed };
+
+  Param(Module* owner, std::string name, std::optional<mx::array> init, Kind kind = Kind::learned)
+      : trainable(kind == Kind::learned), kind_(kind), value_(std::move(init)) {
     add(owner, std::move(name));
   }
-  Param(Module* owner, std::string name, absent_t) { add(owner, std::move(name)); }
+  Param(Module* owner, std::string name, absent_t, Kind kind = Kind::learned)
+      : Param(owner, std::move(name), std::nullopt, kind) {}
   Param(const Param&) = delete;
   Param& operator=(const Param&) = delete;
 
@@ -106,14 +182,29 @@ class Param {
   const mx::array* operator->() const { return &*value_; }
   const std::optional<mx::array>& optional() const { return value_; }
   void set(mx::array v) { value_ = std::move(v); }
+  Kind kind() const { return kind_; }
 
-  bool trainable = true;
+  bool trainable;
 
  private:
   void add(Module* owner, std::string name) { owner->params_.emplace_back(std::move(name), this); }
 
+  Kind kind_;
   std::optional<mx::array> value_;
 };
+
+namespace detail {
+// `m` as a T, or an Error that names both types.
+[[noreturn]] void throw_misfit(const std::string& path, const std::type_info& declared,
+                               const Module* found);
+template <class T>
+std::unique_ptr<T> fitting(std::unique_ptr<Module> m, const std::string& path) {
+  T* fits = dynamic_cast<T*>(m.get());
+  if (!fits) throw_misfit(path, typeid(T), m.get());
+  m.release();
+  return std::unique_ptr<T>(fits);
+}
+}  // namespace detail
 
 // A named, replaceable sub-module; calling it calls the module. May be declared absent and emplaced
 // by the constructor.
@@ -137,15 +228,20 @@ class Child final : public Edge {
   void emplace(A&&... a) {
     ptr_ = std::make_unique<T>(std::forward<A>(a)...);
   }
+  // A module of a derived type, or (nullptr) none.
+  void set(std::unique_ptr<T> m) { ptr_ = std::move(m); }
   template <class... A>
   auto operator()(A&&... a) const {
     return detail::observed(*ptr_, (*ptr_)(std::forward<A>(a)...));
   }
 
-  void visit(const Visit& visit) override {
+  void visit(const Visit& visit) const override {
     if (ptr_) visit(name_, *ptr_);
   }
-  void replace(const std::string& name, std::unique_ptr<Module> m) override;
+  std::unique_ptr<Module> replace(const std::string&, std::unique_ptr<Module> m,
+                                  const std::string& path) override {
+    return std::exchange(ptr_, detail::fitting<T>(std::move(m), path));
+  }
 
  private:
   std::string name_;
@@ -166,7 +262,9 @@ class Children final : public Edge {
   T& emplace_back(A&&... a) {
     return *items_.emplace_back(std::make_unique<T>(std::forward<A>(a)...));
   }
+  T& push_back(std::unique_ptr<T> m) { return *items_.emplace_back(std::move(m)); }
   size_t size() const { return items_.size(); }
+  bool empty() const { return items_.empty(); }
   T& operator[](size_t i) const { return *items_[i]; }
   // Calls element i, seen by an Observer.
   template <class... A>
@@ -174,43 +272,30 @@ class Children final : public Edge {
     return detail::observed(*items_[i], (*items_[i])(std::forward<A>(a)...));
   }
 
-  void visit(const Visit& visit) override {
-    for (size_t i = 0; i < items_.size(); ++i) visit(name_ + "." + std::to_string(i), *items_[i]);
+  void visit(const Visit& visit) const override {
+    for (size_t i = 0; i < items_.size(); ++i) visit(name_of(i), *items_[i]);
   }
-  void replace(const std::string& name, std::unique_ptr<Module> m) override;
+  std::unique_ptr<Module> replace(const std::string& name, std::unique_ptr<Module> m,
+                                  const std::string& path) override {
+    for (size_t i = 0; i < items_.size(); ++i)
+      if (name == name_of(i))
+        return std::exchange(items_[i], detail::fitting<T>(std::move(m), path));
+    return nullptr;
+  }
 
  private:
+  std::string name_of(size_t i) const { return name_ + "." + std::to_string(i); }
+
   std::string name_;
   std::vector<std::unique_ptr<T>> items_;
 };
 
-namespace detail {
-template <class T>
-std::unique_ptr<T> fitting(const std::string& name, std::unique_ptr<Module> m) {
-  if (auto* fits = dynamic_cast<T*>(m.get())) {
-    m.release();
-    return std::unique_ptr<T>(fits);
-  }
-  throw Error("cannot replace '{}': the new module's type does not fit", name);
-}
-}  // namespace detail
-
-template <class T>
-void Child<T>::replace(const std::string& name, std::unique_ptr<Module> m) {
-  if (name == name_) ptr_ = detail::fitting<T>(name, std::move(m));
-}
-
-template <class T>
-void Children<T>::replace(const std::string& name, std::unique_ptr<Module> m) {
-  for (size_t i = 0; i < items_.size(); ++i)
-    if (name == name_ + "." + std::to_string(i)) {
-      items_[i] = detail::fitting<T>(name, std::move(m));
-      return;
-    }
-}
+// "float32", "bfloat16", ... for messages.
+std::string dtype_name(mx::Dtype dtype);
 
 // Assigns every parameter. All or nothing: one Error lists every missing, unused and wrongly shaped
-// key with its full path, before the model is touched. Dtypes are the checkpoint's.
+// key with its full path, before the model is touched. Dtypes are the checkpoint's, but a float
+// never goes where the model declares integers (packed weights), nor the other way round.
 void load(Module& m, Weights weights);
 
 }  // namespace mlxcpp::nn

@@ -1,0 +1,31 @@
+# mlxcpp_rust_library(NAME MANIFEST_DIR dir LIBRARY crate_name)
+#   A static library built by cargo from a locked crate, as the imported target NAME. Always in the
+#   release profile: a debug build of the parsers is ten times slower and tells us nothing.
+find_program(CARGO cargo REQUIRED)
+execute_process(COMMAND ${CARGO} --version OUTPUT_VARIABLE _cargo ERROR_QUIET)
+if(NOT _cargo MATCHES "cargo ([0-9.]+)" OR CMAKE_MATCH_1 VERSION_LESS 1.85)
+  message(FATAL_ERROR "cargo 1.85 or newer is needed, found: ${_cargo}(Debian 12: cargo-web rustc-web)")
+endif()
+
+function(mlxcpp_rust_library NAME)
+  cmake_parse_arguments(A "" "MANIFEST_DIR;LIBRARY" "" ${ARGN})
+  # The presets share one build of the crate: it does not depend on them.
+  set(target_dir ${PROJECT_SOURCE_DIR}/build/rust)
+  set(library ${target_dir}/release/lib${A_LIBRARY}.a)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${A_MANIFEST_DIR}/src/*.rs)
+  # cargo itself takes a lock against a second build of the same folder.
+  add_custom_command(
+    OUTPUT ${library}
+    COMMAND ${CARGO} build --release --locked --quiet --target-dir ${target_dir}
+            --manifest-path ${A_MANIFEST_DIR}/Cargo.toml
+    # cargo leaves an up-to-date library untouched; ninja wants it newer than its sources.
+    COMMAND ${CMAKE_COMMAND} -E touch ${library}
+    DEPENDS ${sources} ${A_MANIFEST_DIR}/Cargo.toml ${A_MANIFEST_DIR}/Cargo.lock
+    COMMENT "Building Rust crate ${A_LIBRARY}"
+    USES_TERMINAL VERBATIM)
+  add_custom_target(${NAME}_cargo DEPENDS ${library})
+  add_library(${NAME} STATIC IMPORTED GLOBAL)
+  set_target_properties(${NAME} PROPERTIES IMPORTED_LOCATION ${library})
+  target_link_libraries(${NAME} INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
+  add_dependencies(${NAME} ${NAME}_cargo)
+endfunction()

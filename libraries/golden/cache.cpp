@@ -1,0 +1,61 @@
+// golden/cache: logits [56, vocab] of a 40-token prompt and 16 further tokens through each kind of cache. A run's name says how
+// it was made: [rotatingN_ | kvB_groupG[_startS]] and chunkC, whole, or tokenwise.
+#include <regex>
+
+#include "golden/kinds.h"
+#include "golden/steps.h"
+#include "lm_common/model_context.h"
+#include "llm/registry.h"
+
+namespace mlxcpp::golden {
+namespace {
+
+struct Run {
+  CacheOptions cache;
+  int chunk = 0;  // 0: the whole prompt
+};
+
+Run parse_run(const std::string& name, const std::string& where) {
+  Run run;
+  std::smatch m;
+  std::string rest = name;
+  if (static const std::regex rotating("^rotating(\\d+)_?"); std::regex_search(rest, m, rotating)) {
+    run.cache.max_size = std::stoi(m[1]);
+    rest = m.suffix();
+  }
+  if (static const std::regex quantised("^kv(\\d+)_group(\\d+)(_start(\\d+))?_?"); std::regex_search(rest, m, quantised)) {
+    run.cache.bits = std::stoi(m[1]);
+    run.cache.group_size = std::stoi(m[2]);
+    run.cache.quantized_start = m[4].matched ? std::stoi(m[4]) : 0;
+    rest = m.suffix();
+  }
+  static const std::regex chunk("^chunk(\\d+)$");
+  if (std::regex_search(rest, m, chunk))
+    run.chunk = std::stoi(m[1]);
+  else if (rest == "tokenwise")
+    run.chunk = 1;
+  else if (!rest.empty() && rest != "whole")
+    throw Error("{}: how the run '{}' is made is not known", where, name);
+  return run;
+}
+
+}  // namespace
+
+void compare_cache(const fs::path& json, const Options&, Comparison& out) {
+  const Json info = read_json(json);
+  const fs::path model_folder = json.parent_path().parent_path() / info.at("model").get<std::string>();
+  References want(fs::path(json).replace_extension(".safetensors"));
+  const auto model = make_language_model(load_fixture_checkpoint(model_folder), llm::model_types());
+  const auto& prompt = want.at("prompt");
+  const auto& follow = want.at("follow");
+  for (const auto& [name, how] : info.at("runs").items()) {
+    const Run run = parse_run(name, json.string());
+    Caches caches = model->make_caches(run.cache);
+    auto got = all_logits(*model, caches, prompt, run.chunk ? run.chunk : prompt.shape(1));
+    got = mx::concatenate({got, all_logits(*model, caches, follow, 1)}, 0);
+    out.tensor(name, got, want.at("logits_" + name));
+  }
+  for (const auto& name : want.unused()) out.check(name, false, "in the fixture, but not compared");
+}
+
+}  // namespace mlxcpp::golden

@@ -1,0 +1,108 @@
+#include "golden/fixture.h"
+
+#include <algorithm>
+
+#include <fmt/ranges.h>
+
+#include "golden/made_weights.h"
+#include "weights/safetensors.h"
+
+namespace mlxcpp::golden {
+namespace {
+
+Kind kind_of(const fs::path& path) {
+  const Json info = read_json(fs::is_directory(path) ? path / "golden.json" : path);
+  const auto parent = path.parent_path().filename();
+  if (path.filename() == "sampling.json") return Kind::sampling;
+  if (parent == "cache") return Kind::cache;
+  if (parent == "real") return Kind::real;
+  if (parent == "llm") return Kind::language_model;
+  return Kind::unknown;
+}
+
+// A fixture of its own, as against a file that belongs to one.
+bool is_fixture(const fs::path& path) {
+  if (fs::is_directory(path)) return fs::exists(path / "golden.json");
+  const auto parent = path.parent_path().filename();
+  return path.extension() == ".json" && (parent == "cache" || parent == "real" || path.filename() == "sampling.json");
+}
+
+void collect(const fs::path& path, std::vector<Fixture>& out) {
+  if (is_fixture(path)) {
+    out.push_back({path, kind_of(path)});
+    return;
+  }
+  if (!fs::is_directory(path)) return;
+  for (const auto& entry : fs::directory_iterator(path)) collect(entry.path(), out);
+}
+
+}  // namespace
+
+std::string Fixture::name() const {
+  return (path.parent_path().filename() / path.stem()).string();
+}
+
+std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots) {
+  std::vector<Fixture> all;
+  for (const auto& root : roots) {
+    if (!fs::exists(root)) throw Error("{}: no such file or folder", root.string());
+    const size_t before = all.size();
+    collect(fs::canonical(root), all);
+    if (all.size() == before) throw Error("{}: no golden fixture here or below", root.string());
+  }
+  std::sort(all.begin(), all.end(), [](const Fixture& a, const Fixture& b) { return a.path < b.path; });
+  all.erase(std::unique(all.begin(), all.end(), [](const Fixture& a, const Fixture& b) { return a.path == b.path; }), all.end());
+  return all;
+}
+
+References::References(const fs::path& file) : file_(file), tensors_(read_safetensors(file).tensors) {
+  for (const auto& [name, tensor] : tensors_) used_[name] = false;
+}
+
+const mx::array& References::at(const std::string& name) {
+  const auto it = tensors_.find(name);
+  if (it == tensors_.end()) throw Error("{}: '{}' is missing; there are: {}", file_.string(), name, fmt::join(names(), " "));
+  used_[name] = true;
+  return it->second;
+}
+
+void References::skip(const std::string& name) {
+  if (has(name)) used_[name] = true;
+}
+
+std::vector<std::string> References::unused() const {
+  std::vector<std::string> out;
+  for (const auto& [name, used] : used_)
+    if (!used) out.push_back(name);
+  return out;
+}
+
+std::vector<std::string> References::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, used] : used_) out.push_back(name);
+  return out;
+}
+
+Tolerance read_tolerance(const Json& info, const std::string& where) {
+  struct Fields {
+    Tolerance t;
+    void fields(ConfigReader& v) {
+      v.need("abs", t.abs);
+      v.maybe("rel", t.rel);
+    }
+  };
+  if (!info.contains("tolerance")) throw Error("{}: 'tolerance' is missing", where);
+  return read_config<Fields>(info["tolerance"], where + ": tolerance").t;
+}
+
+Checkpoint load_fixture_checkpoint(const fs::path& folder) {
+  if (!fs::exists(folder / "weights.json")) return load_checkpoint(folder);
+  Checkpoint c;
+  c.config = read_json(folder / "config.json");
+  c.quantization = read_quantization(c.config);
+  c.weights = made_weights(folder);
+  for (const auto& [name, w] : c.weights) c.bytes += w.nbytes();
+  return c;
+}
+
+}  // namespace mlxcpp::golden

@@ -1,0 +1,78 @@
+// golden/llm: logits, hidden states, and the greedy continuation through the cache.
+#include "golden/kinds.h"
+#include "golden/steps.h"
+#include "lm_common/model_context.h"
+#include "llm/registry.h"
+
+namespace mlxcpp::golden {
+namespace {
+
+// [layers + 1, L, hidden] as transformers gives them: the embedding, each layer's output, the last one after the final norm.
+mx::array hidden_states(LanguageModel& model, const mx::array& ids) {
+  std::vector<mx::array> states = {model.embed(ids)};
+  Caches none;
+  const auto paths = model.paths();
+  mx::array last = states[0];
+  {
+    const nn::ObserverScope scope([&](const nn::Module& m, const mx::array& out) {
+      const auto it = paths.find(&m);
+      if (it == paths.end()) return;
+      // "model.layers.7": an element of the list of layers, not a part of one
+      const auto dot = it->second.rfind('.');
+      if (dot != std::string::npos && it->second.substr(0, dot).ends_with("layers") && out.shape() == states[0].shape())
+        states.push_back(out);
+    });
+    last = model.hidden(ids, none);
+  }
+  if (states.size() > 1) states.back() = last;
+  for (auto& s : states) s = mx::squeeze(mx::astype(s, mx::float32), 0);
+  return mx::stack(states);
+}
+
+}  // namespace
+
+void compare_language_model(const fs::path& folder, const Options& options, Comparison& out) {
+  (void)options;
+  References want(folder / "golden.safetensors");
+  const auto model = make_language_model(load_fixture_checkpoint(folder), llm::model_types());
+  // Another implementation's numbers, recorded where it departs from the reference.
+  want.skip("logits_mlx_lm");
+  want.skip("generated_mlx_lm");
+
+  const auto& ids = want.at("input_ids");
+  if (want.has("hidden_states")) {
+    const auto got = hidden_states(*model, row(ids, 0));
+    const auto& ref = want.at("hidden_states");
+    if (got.shape() != ref.shape()) {
+      out.tensor("hidden_states", got, ref);
+    } else {
+      for (int i = 0; i < ref.shape(0); ++i)
+        out.tensor(i == 0 ? "embedding" : fmt::format("layer {}", i - 1), mx::take(got, i, 0), mx::take(ref, i, 0));
+    }
+  }
+  Caches none;
+  const auto& logits = want.at("logits");
+  out.tensor("logits", (*model)(ids, none), logits);
+  for (int b = 0; b < ids.shape(0) && ids.shape(0) > 1; ++b)
+    out.tensor(fmt::format("logits of row {} alone", b), (*model)(row(ids, b), none), mx::slice(logits, {b, 0, 0}, {b + 1, logits.shape(1), logits.shape(2)}));
+
+  const auto& prompt = want.at("prompt");
+  const auto& generated = want.at("generated");
+  const auto& margins = want.at("generated_margin");
+  // The whole prompt at once, and in chunks that divide neither it nor a window.
+  for (const int chunk : {prompt.shape(1), 7}) {
+    Caches caches = model->make_caches({});
+    const std::string how = chunk == 7 ? ", prefill in chunks of 7" : "";
+    auto next = prefill(*model, caches, prompt, chunk);
+    out.tensor("prompt_last_logits" + how, next, want.at("prompt_last_logits"));
+    for (int i = 0; i < static_cast<int>(generated.size()); ++i) {
+      const int token = int_at(generated, i);
+      out.greedy_step(next, token, float_at(margins, i));
+      if (i + 1 < static_cast<int>(generated.size())) next = step(*model, caches, token);
+    }
+    out.end_greedy("generated" + how);
+  }
+  for (const auto& name : want.unused()) out.check(name, false, "in golden.safetensors, but not compared");
+}
+
+}  // namespace mlxcpp::golden

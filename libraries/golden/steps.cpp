@@ -1,0 +1,35 @@
+#include "golden/steps.h"
+
+#include <algorithm>
+
+namespace mlxcpp::golden {
+
+mx::array row(const mx::array& ids, int b) { return mx::slice(ids, {b, 0}, {b + 1, ids.shape(1)}); }
+
+int int_at(const mx::array& a, int i) { return mx::slice(mx::reshape(a, {-1}), {i}, {i + 1}).item<int>(); }
+
+float float_at(const mx::array& a, int i) { return mx::slice(mx::reshape(a, {-1}), {i}, {i + 1}).item<float>(); }
+
+mx::array token_ids(const std::vector<int>& ids) {
+  return mx::array(ids.begin(), {1, static_cast<int>(ids.size())}, mx::int32);
+}
+
+mx::array all_logits(const LanguageModel& model, Caches& caches, const mx::array& ids, int chunk) {
+  std::vector<mx::array> parts;
+  const int length = ids.shape(1);
+  for (int begin = 0; begin < length; begin += chunk) {
+    parts.push_back(mx::squeeze(model(mx::slice(ids, {0, begin}, {1, std::min(length, begin + chunk)}), caches), 0));
+    parts.back().eval();  // as generation does: one chunk is done before the next begins
+  }
+  return mx::concatenate(parts, 0);
+}
+
+mx::array prefill(const LanguageModel& model, Caches& caches, const mx::array& ids, int chunk) {
+  return mx::take(all_logits(model, caches, ids, chunk), ids.shape(1) - 1, 0);
+}
+
+mx::array step(const LanguageModel& model, Caches& caches, int token) {
+  return mx::squeeze(model(mx::array({token}, {1, 1}), caches), {0, 1});
+}
+
+}  // namespace mlxcpp::golden

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "lm_common/language_model.h"
+
+// Forward passes as the fixtures were made with: by hand, without sampling.
+namespace mlxcpp::golden {
+
+// [B, L] -> [1, L]
+mx::array row(const mx::array& ids, int b);
+int int_at(const mx::array& a, int i);
+float float_at(const mx::array& a, int i);
+mx::array token_ids(const std::vector<int>& ids);  // -> int32 [1, L]
+
+// Every row's logits [L, vocab] of ids [1, L], computed `chunk` tokens at a time.
+mx::array all_logits(const LanguageModel& model, Caches& caches, const mx::array& ids, int chunk);
+// The same, the last row only: [vocab].
+mx::array prefill(const LanguageModel& model, Caches& caches, const mx::array& ids, int chunk);
+// One token: [vocab].
+mx::array step(const LanguageModel& model, Caches& caches, int token);
+
+}  // namespace mlxcpp::golden

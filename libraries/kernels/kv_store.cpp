@@ -1,0 +1,309 @@
+// The KV store on CPU. A step is one primitive: what eval_cpu does to the buffers happens in the
+// order of the chain, and the memory it touches is kept alive by the task that touches it.
+#include "kernels/kv_store.h"
+
+#include <bit>
+#include <cstring>
+
+#include <mlx/backend/cpu/encoder.h>
+
+#include "core/error.h"
+#include "kernels/attention_mlx.h"
+#include "kernels/attention_run.h"
+#include "kernels/kv_store_base.h"
+#include "kernels/kv_transfer.h"
+
+namespace mlxcpp::kernels {
+namespace {
+
+using BufferPtr = std::shared_ptr<const KvBuffer>;
+
+// What the steps of one store change, one after the other.
+struct Buffers {
+  BufferPtr main, tail;
+};
+
+BufferPtr make_buffer(const KvGeometry& g, const std::optional<KvQuantization>& q, int slots) {
+  auto buffer = std::make_shared<KvBuffer>();
+  for (const auto& [shape, dtype] : plane_layout(g, q, slots)) {
+    size_t bytes = mx::size_of(dtype);
+    for (const int n : shape) bytes *= n;
+    buffer->planes.emplace_back(mx::allocator::malloc(bytes), shape, dtype);
+  }
+  return buffer;
+}
+
+// A copy of tokens that a task makes; holds what it reads and writes.
+struct Transfer {
+  BufferPtr from;          // or:
+  KvMemory from_memory{};  // a step's new keys and values, alive as inputs of the step
+  BufferPtr to;
+  std::vector<KvCopy> copies;
+};
+
+int grown(const KvStep& step, int slots) {
+  if (step.capacity <= slots) return slots;
+  const int wanted = std::max((step.capacity + 255) / 256 * 256, slots + slots / 2);
+  return step.limit > 0 ? std::min(wanted, step.limit) : wanted;
+}
+
+enum class Result { none, attention, floats };
+
+class StepPrimitive final : public mx::Primitive {
+ public:
+  StepPrimitive(mx::Stream s, std::shared_ptr<Buffers> buffers, KvGeometry geometry,
+                std::optional<KvQuantization> quantization, KvStep step, bool has_tokens,
+                Result result, AttentionOptions o)
+      : Primitive(s),
+        buffers_(std::move(buffers)),
+        geometry_(geometry),
+        quantization_(quantization),
+        step_(std::move(step)),
+        has_tokens_(has_tokens),
+        result_(result),
+        o_(std::move(o)) {}
+
+  // in: version [, k, v] [, q [, mask] [, sinks]]; out: version [, y] or [, keys, values]
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
+    std::memset(out[0].data<std::byte>(), 0, out[0].nbytes());
+
+    std::vector<Transfer> transfers = prepare();
+    size_t next = 1;
+    if (has_tokens_) {
+      const auto k = with_dense_rows(in[next++], stream()),
+                 v = with_dense_rows(in[next++], stream());
+      if (!step_.write.empty())
+        transfers.push_back({nullptr,
+                             {plane_of(k), plane_of(v), false},
+                             step_.tail > 0 ? buffers_->tail : buffers_->main,
+                             step_.write});
+    }
+    auto& encoder = mx::cpu::get_command_encoder(stream());
+    if (!transfers.empty())
+      encoder.dispatch([transfers = std::move(transfers), g = geometry_, q = quantization_] {
+        for (const Transfer& t : transfers)
+          transfer(g, q, t.from ? memory_of(*t.from) : t.from_memory, memory_of(*t.to), t.copies);
+      });
+    if (result_ == Result::attention) attend(in, next, out[1]);
+    if (result_ == Result::floats) give_floats(out[1], out[2]);
+  }
+  void eval_gpu(const Arrays&, Arrays&) override {
+    throw std::runtime_error("a KV cache made on CPU cannot go on a GPU");
+  }
+  Arrays vjp(const Arrays&, const Arrays&, const std::vector<int>&, const Arrays&) override {
+    throw Error("a KV cache is not differentiable: train without one");
+  }
+  const char* name() const override { return "mlxcpp::KvStep"; }
+
+ private:
+  // Takes the buffers to where the step needs them, and says what must be copied for it.
+  std::vector<Transfer> prepare() {
+    std::vector<Transfer> transfers;
+    BufferPtr &main = buffers_->main, &tail = buffers_->tail;
+    const bool quantize = step_.quantize.has_value();
+    const int slots = main ? main->slots() : 0, needed = grown(step_, slots);
+    if (needed > slots || (main && (step_.fresh || (quantize && !main->quantized())))) {
+      const BufferPtr before = main;
+      main = make_buffer(geometry_, quantization_, needed);
+      if (before && step_.used > 0) transfers.push_back({before, {}, main, {{0, 0, step_.used}}});
+    }
+    // A tail of floats is quantised on its way to the main buffer.
+    if (!step_.settle.empty()) transfers.push_back({tail, {}, main, step_.settle});
+    if (has_tokens_ || !step_.settle.empty()) tail = nullptr;
+    if (step_.tail > 0) tail = make_buffer(geometry_, quantization_, step_.tail);
+    return transfers;
+  }
+
+  void attend(const Arrays& in, size_t q_index, mx::array& out) {
+    const auto q = with_dense_rows(in[q_index], stream());
+    AttentionArgs a;
+    a.kv_heads = geometry_.heads;
+    a.keys = step_.view.count();
+    a.scale_format = kv_format(geometry_.dtype);
+    a.kv_format = !quantization_             ? a.scale_format
+                  : quantization_->bits == 8 ? KvFormat::q8
+                                             : KvFormat::q4;
+    if (quantization_)
+      a.group_shift = std::countr_zero(static_cast<unsigned>(quantization_->group_size));
+    a.chunk = step_.view.chunk;
+    a.base = step_.view.base;
+    set_query(a, q, out, o_, in.data() + q_index + 1);
+    const auto segment = [](KvPlane p, int begin) {
+      p.data += begin * p.token;
+      if (p.scales) {
+        p.scales += begin * p.scale_token;
+        p.biases += begin * p.scale_token;
+      }
+      return p;
+    };
+    std::vector<KvSegment> segments;
+    for (const KvRun& r : step_.view.runs) {
+      const auto m = memory_of(r.tail ? *buffers_->tail : *buffers_->main);
+      segments.push_back({segment(m.k, r.begin), segment(m.v, r.begin), r.count});
+    }
+    mx::cpu::get_command_encoder(stream()).dispatch([a, segments = std::move(segments),
+                                                     first_key = step_.view.first_key,
+                                                     held = *buffers_]() mutable {
+      a.segments = segments.data();
+      a.num_segments = static_cast<int>(segments.size());
+      if (!first_key.empty()) a.first_key = first_key.data();
+      run_attention(a);
+    });
+  }
+
+  // The view as arrays: the buffer itself where the slots lie in order, else a copy.
+  void give_floats(mx::array& keys, mx::array& values) {
+    const auto& runs = step_.view.runs;
+    if (!quantization_ && runs.size() == 1 && !runs[0].tail && runs[0].begin == 0) {
+      share(buffers_->main->planes[0], runs[0].count, keys);
+      share(buffers_->main->planes[1], runs[0].count, values);
+      return;
+    }
+    for (auto* a : {&keys, &values}) a->set_data(mx::allocator::malloc(a->nbytes()));
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [g = geometry_, q = quantization_, held = *buffers_, runs, k = keys.data<std::byte>(),
+         v = values.data<std::byte>()] {
+          read_floats(g, q, held.main ? memory_of(*held.main) : KvMemory{},
+                      held.tail ? memory_of(*held.tail) : KvMemory{}, runs, k, v);
+        });
+  }
+  static void share(const mx::array& plane, int count, mx::array& out) {
+    const bool dense = plane.shape(0) * plane.shape(1) == 1 || plane.shape(2) == count;
+    mx::array::Flags flags{};
+    flags.contiguous = flags.row_contiguous = dense;
+    const size_t gap = static_cast<size_t>(plane.shape(2) - count) * plane.shape(3);
+    out.copy_shared_buffer(plane, plane.strides(), flags, dense ? out.size() : plane.size() - gap);
+  }
+
+  std::shared_ptr<Buffers> buffers_;
+  KvGeometry geometry_;
+  std::optional<KvQuantization> quantization_;  // from this step on
+  KvStep step_;
+  bool has_tokens_;
+  Result result_;
+  AttentionOptions o_;
+};
+
+class CpuKvStore final : public KvStoreBase {
+ public:
+  CpuKvStore() : buffers_(std::make_shared<Buffers>()), version_(mx::zeros({1}, mx::int32)) {}
+
+  mx::array attend(const KvStep& step, const mx::array& q, const mx::array& k, const mx::array& v,
+                   const AttentionOptions& o) override {
+    const auto [keys, values] = begin(step, k, v);
+    return attend(step, Arrays{keys, values}, q, o);
+  }
+  std::pair<mx::array, mx::array> append(const KvStep& step, const mx::array& k,
+                                         const mx::array& v) override {
+    const auto [keys, values] = begin(step, k, v);
+    const KvGeometry& g = *geometry_;
+    const int count = step.view.count();
+    const auto out = run(step, {keys, values}, true, Result::floats, {},
+                         {{g.batch, g.heads, count, g.dim}, {g.batch, g.heads, count, g.value_dim}},
+                         {g.dtype, g.dtype});
+    return {out[1], out[2]};
+  }
+  mx::array attend(const KvView& view, const mx::array& q, const AttentionOptions& o) override {
+    KvStep step;
+    step.view = view;
+    return attend(step, Arrays{}, q, o);
+  }
+  void settle(const KvStep& step) override {
+    begin(step);
+    if (geometry_) run(step, {}, false, Result::none, {}, {}, {});
+  }
+
+  std::vector<mx::array> state() const override { return {version_}; }
+  size_t nbytes() const override {
+    return (buffers_->main ? buffers_->main->nbytes() : 0) +
+           (buffers_->tail ? buffers_->tail->nbytes() : 0);
+  }
+  std::unique_ptr<KvStore> clone() const override {
+    auto version = version_;
+    version.eval();
+    auto copy = std::make_unique<CpuKvStore>();
+    copy->geometry_ = geometry_;
+    copy->quantization_ = quantization_;
+    const auto deep = [](const BufferPtr& from) -> BufferPtr {
+      if (!from) return nullptr;
+      auto to = std::make_shared<KvBuffer>();
+      for (const auto& plane : from->planes) {
+        to->planes.emplace_back(mx::allocator::malloc(plane.nbytes()), plane.shape(),
+                                plane.dtype());
+        std::memcpy(to->planes.back().data<std::byte>(), plane.data<std::byte>(), plane.nbytes());
+      }
+      return to;
+    };
+    *copy->buffers_ = {deep(buffers_->main), deep(buffers_->tail)};
+    return copy;
+  }
+  std::vector<mx::array> contents(const std::vector<KvRun>& runs) const override {
+    auto version = version_;
+    version.eval();
+    if (!buffers_->main && !buffers_->tail) return {};
+    std::vector<mx::array> copies;  // of its own: later steps write to the buffers
+    for (const auto& a : gather(buffers_->main.get(), buffers_->tail.get(), runs)) {
+      auto dense = mx::contiguous(a);
+      dense.eval();
+      copies.emplace_back(mx::allocator::malloc(dense.nbytes()), dense.shape(), dense.dtype());
+      std::memcpy(copies.back().data<std::byte>(), dense.data<std::byte>(), dense.nbytes());
+    }
+    return copies;
+  }
+  void restore(const std::vector<mx::array>& contents, std::optional<KvQuantization> quantization,
+               const std::vector<KvCopy>& copies, int capacity) override {
+    adopt(contents, quantization);
+    KvBuffer source;
+    for (const auto& a : contents) {
+      source.planes.push_back(mx::contiguous(a));
+      source.planes.back().eval();
+    }
+    auto main = make_buffer(*geometry_, quantization, capacity);
+    transfer(*geometry_, quantization, memory_of(source), memory_of(*main), copies);
+    *buffers_ = {main, nullptr};
+    version_ = mx::zeros({1}, mx::int32);
+  }
+
+ private:
+  mx::array attend(const KvStep& step, Arrays tokens, const mx::array& q,
+                   const AttentionOptions& o) {
+    check_query(step.view.count(), q, o);
+    const bool has_tokens = !tokens.empty();
+    if (!is_kernel_float(q.dtype())) throw Error("KV cache: queries must be f32, bf16 or f16");
+    Arrays inputs = std::move(tokens);
+    inputs.push_back(q);
+    append_option_inputs(inputs, o, {q.shape(0), q.shape(1), q.shape(2), step.view.count()});
+    auto shape = q.shape();
+    shape[3] = geometry_->value_dim;
+    return run(step, inputs, has_tokens, Result::attention, o, {shape}, {q.dtype()})[1];
+  }
+
+  // Builds the step; its first output is the next version.
+  Arrays run(const KvStep& step, const Arrays& with, bool has_tokens, Result result,
+             const AttentionOptions& o, std::vector<mx::Shape> shapes,
+             std::vector<mx::Dtype> dtypes) {
+    const auto stream = mx::default_stream(mx::Device::cpu);
+    Arrays inputs{version_};
+    inputs.insert(inputs.end(), with.begin(), with.end());
+    shapes.insert(shapes.begin(), mx::Shape{1});
+    dtypes.insert(dtypes.begin(), mx::int32);
+    const auto primitive = std::make_shared<StepPrimitive>(
+        stream, buffers_, *geometry_, quantization_, step, has_tokens, result, o);
+    auto out = mx::array::make_arrays(std::move(shapes), dtypes, primitive, inputs);
+    version_ = out[0];
+    return out;
+  }
+
+  std::shared_ptr<Buffers> buffers_;
+  mx::array version_;
+};
+
+}  // namespace
+
+std::unique_ptr<KvStore> make_kv_store() {
+  if (mx::default_device() != mx::Device::cpu) return make_plain_kv_store();
+  return std::make_unique<CpuKvStore>();
+}
+
+}  // namespace mlxcpp::kernels

@@ -1,0 +1,7 @@
+#include "kernels/row_kernels-inl.h"
+
+namespace mlxcpp::kernels {
+
+const RowKernels kRowKernelsAvx512 = MLXCPP_ROW_KERNELS;
+
+}  // namespace mlxcpp::kernels

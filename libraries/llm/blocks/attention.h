@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "lm_common/kv_cache.h"
+#include "llm/blocks/config.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+#include "nn/rope.h"
+
+namespace mlxcpp::llm {
+
+// What differs between families in grouped-query attention.
+struct AttentionOptions {
+  std::optional<float> scale;          // default: 1/sqrt(head_dim)
+  bool qkv_bias = false;
+  bool output_bias = false;
+  bool qk_norm = false;                // RMS norm of each head's queries and keys
+  bool norm_plus_one = false;          // ... in Gemma's form, 1 + weight
+  std::optional<int> window;
+  float softcap = 0.0f;
+  std::shared_ptr<const nn::RoPE> rope;  // none: no positions (NoPE layers). Shared: its tables are the same in every layer
+};
+
+// Grouped-query attention (arXiv 2305.13245) with rotary positions and a KV cache.
+class Attention : public nn::Module {
+ public:
+  Attention(const DecoderConfig& c, const AttentionOptions& o);
+
+  // [B, L, hidden] -> [B, L, hidden]
+  mx::array operator()(const mx::array& x, KVCache* cache) const;
+
+ private:
+  const int heads_, kv_heads_, head_dim_;
+  const std::shared_ptr<const nn::RoPE> rope_;
+  const kernels::AttentionOptions attention_;
+
+ public:
+  nn::Child<nn::Linear> q_proj, k_proj, v_proj, o_proj;
+  nn::Child<nn::RMSNorm> q_norm{this, "q_norm", nn::absent}, k_norm{this, "k_norm", nn::absent};
+};
+
+}  // namespace mlxcpp::llm

@@ -1,0 +1,52 @@
+#include "llm/blocks/config.h"
+
+namespace mlxcpp::llm {
+
+void read_size(ConfigReader& v, const char* key, int& out) {
+  if (out > 0)
+    v.maybe(key, out);
+  else
+    v.need(key, out);
+  if (out <= 0) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
+}
+
+bool DecoderConfig::is_sliding(int layer) const {
+  if (!sliding_window) return false;
+  return layer_types.empty() || layer_types[layer] == "sliding_attention";
+}
+
+std::optional<int> DecoderConfig::window(int layer) const {
+  return is_sliding(layer) ? sliding_window : std::nullopt;
+}
+
+void DecoderConfig::fields(ConfigReader& v) {
+  read_size(v, "vocab_size", vocab_size);
+  read_size(v, "hidden_size", hidden_size);
+  read_size(v, "num_hidden_layers", num_hidden_layers);
+  read_size(v, "intermediate_size", intermediate_size);
+  read_size(v, "num_attention_heads", num_attention_heads);
+  v.maybe("num_key_value_heads", num_key_value_heads);
+  v.maybe("head_dim", head_dim);
+  v.maybe("max_position_embeddings", max_position_embeddings);
+  v.maybe("rms_norm_eps", rms_norm_eps);
+  v.maybe("hidden_act", hidden_act);
+  v.maybe("tie_word_embeddings", tie_word_embeddings);
+  v.maybe("attention_bias", attention_bias);
+  v.maybe("mlp_bias", mlp_bias);
+  v.maybe("sliding_window", sliding_window);
+  v.maybe("layer_types", layer_types);
+
+  const auto bad = [&](const char* key, auto found, const std::string& expected) {
+    return Error("{}: '{}' is {}, expected {}", v.where(), key, found, expected);
+  };
+  if (kv_heads() <= 0 || num_attention_heads % kv_heads() != 0)
+    throw bad("num_key_value_heads", kv_heads(), fmt::format("a divisor of num_attention_heads ({})", num_attention_heads));
+  if (!head_dim && hidden_size % num_attention_heads != 0)
+    throw bad("hidden_size", hidden_size, fmt::format("a multiple of num_attention_heads ({})", num_attention_heads));
+  if (head_size() <= 0 || head_size() % 2 != 0) throw bad("head_dim", head_size(), "a positive even number");
+  if (sliding_window && *sliding_window <= 0) throw bad("sliding_window", *sliding_window, "a positive number or null");
+  if (!layer_types.empty() && layer_types.size() != static_cast<size_t>(num_hidden_layers))
+    throw bad("layer_types", layer_types.size(), fmt::format("{} entries, one a layer", num_hidden_layers));
+}
+
+}  // namespace mlxcpp::llm

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "nn/rope.h"
+
+namespace mlxcpp::llm {
+
+// The fields of config.json that nearly every decoder has, under their published names. A family's config derives from it,
+// sets its own defaults (those of transformers' configuration class) in its constructor, and adds its own fields.
+struct DecoderConfig {
+  int vocab_size = 0;
+  int hidden_size = 0;
+  int num_hidden_layers = 0;
+  int intermediate_size = 0;
+  int num_attention_heads = 0;
+  std::optional<int> num_key_value_heads;
+  std::optional<int> head_dim;
+  int max_position_embeddings = 0;
+  float rms_norm_eps = 1e-6f;
+  std::string hidden_act = "silu";
+  bool tie_word_embeddings = false;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  nn::RopeConfig rope;
+  std::optional<int> sliding_window;
+  std::vector<std::string> layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
+
+  int kv_heads() const { return num_key_value_heads.value_or(num_attention_heads); }
+  int head_size() const { return head_dim.value_or(hidden_size / num_attention_heads); }
+  bool is_sliding(int layer) const;                // by layer_types; without them every layer, if there is a window
+  std::optional<int> window(int layer) const;      // of a sliding layer
+
+  // Reads and validates: sizes are positive (required unless the family has a default), heads divide.
+  void fields(ConfigReader& v);
+};
+
+// A size that must be positive; required unless `out` already has a default.
+void read_size(ConfigReader& v, const char* key, int& out);
+
+}  // namespace mlxcpp::llm

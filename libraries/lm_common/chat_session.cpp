@@ -1,0 +1,218 @@
+#include "lm_common/chat_session.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/log.h"
+
+namespace mlxcpp {
+namespace {
+
+// What a session keeps on the container's thread.
+struct Memory {
+  Caches caches;
+  CacheOptions cache_options;
+  std::vector<int> tokens;             // whose keys and values the caches hold
+  std::optional<Generator> generator;  // of the answer in progress; refers to `caches`
+
+  void forget() {
+    generator.reset();
+    caches.clear();
+    tokens.clear();
+  }
+  // After the answer: what it left in the caches is known.
+  void keep() {
+    if (generator) tokens = generator->tokens();
+    generator.reset();
+  }
+};
+
+bool same(const CacheOptions& a, const CacheOptions& b) {
+  return a.max_size == b.max_size && a.bits == b.bits && a.group_size == b.group_size &&
+         a.quantized_start == b.quantized_start;
+}
+
+// Takes back what the caches hold beyond the first `length` tokens; false when they cannot.
+bool trim_to(Caches& caches, size_t held, size_t length) {
+  const int excess = static_cast<int>(held - length);
+  if (excess == 0) return true;
+  const auto can = [](const auto& cache) { return cache->is_trimmable(); };
+  if (!std::all_of(caches.begin(), caches.end(), can)) return false;
+  return std::all_of(caches.begin(), caches.end(),
+                     [&](const auto& cache) { return cache->trim(excess) == excess; });
+}
+
+// Makes the caches fit the prompt; how many of its tokens they then hold. At least the last one is
+// left to compute, since the answer begins with its logits.
+size_t reuse(Memory& memory, const LanguageModel& model, const CacheOptions& options,
+             const std::vector<int>& prompt) {
+  const auto& held = memory.tokens;
+  const auto end = held.begin() + static_cast<std::ptrdiff_t>(std::min(held.size(), prompt.size()));
+  size_t common =
+      static_cast<size_t>(std::mismatch(held.begin(), end, prompt.begin()).first - held.begin());
+  if (!prompt.empty()) common = std::min(common, prompt.size() - 1);
+  if (common == 0 || !same(options, memory.cache_options) ||
+      !trim_to(memory.caches, held.size(), common)) {
+    memory.forget();
+    memory.caches = model.make_caches(options);
+    memory.cache_options = options;
+    return 0;
+  }
+  memory.tokens.resize(common);
+  return common;
+}
+
+// The random numbers of each answer are others, all decided by the one seed. The first answer's are
+// those of a lone prompt; the others' seeds are mixed twice, since the samplers mix once.
+uint64_t seed_of_answer(uint64_t seed, uint64_t answer) {
+  return answer == 0 ? seed : mixed_seed(~seed, answer);
+}
+
+}  // namespace
+
+struct ChatSession::Conversation {
+  std::shared_ptr<ModelContainer> container;
+  ChatOptions options;
+  std::shared_ptr<Memory> memory = std::make_shared<Memory>();
+  uint64_t answers = 0;
+  bool answering = false;
+
+  // What lives on the container's thread dies there.
+  ~Conversation() {
+    container->perform([memory = std::move(memory)](ModelContext&) { memory->forget(); });
+  }
+};
+
+// The stream of one answer: each step is one piece of work for the container.
+class ChatSession::Answer final : public GenerationStream::Source {
+ public:
+  Answer(std::shared_ptr<Conversation> conversation, Chat before)
+      : conversation_(std::move(conversation)), before_(std::move(before)) {
+    conversation_->answering = true;
+  }
+  ~Answer() override {
+    if (!conversation_->answering) return;
+    conversation_->container->perform(
+        [memory = conversation_->memory](ModelContext&) { memory->keep(); });
+    end();
+  }
+
+  bool step(std::deque<Generation>& out) override {
+    std::deque<Generation> events;
+    bool more = false;
+    try {
+      more = conversation_->container
+                 ->perform([memory = conversation_->memory, &events](ModelContext&) {
+                   const bool more = memory->generator->step(events);
+                   if (!more) memory->keep();
+                   return more;
+                 })
+                 .get();
+    } catch (...) {
+      undo();
+      throw;
+    }
+    for (Generation& event : events) {
+      if (const std::string* chunk = event.chunk()) text_ += *chunk;
+      out.push_back(std::move(event));
+    }
+    if (!more) end();
+    return more;
+  }
+
+  // As if the turn had not been.
+  void undo() {
+    conversation_->options.history = std::move(before_);
+    conversation_->answering = false;
+    conversation_->container->perform(
+        [memory = conversation_->memory](ModelContext&) { memory->forget(); });
+  }
+
+ private:
+  void end() {
+    conversation_->options.history.push_back(chat::assistant(text_));
+    conversation_->answering = false;
+  }
+
+  std::shared_ptr<Conversation> conversation_;
+  Chat before_;
+  std::string text_;
+};
+
+ChatSession::ChatSession(std::shared_ptr<ModelContainer> container)
+    : ChatSession(std::move(container), ChatOptions()) {}
+
+ChatSession::ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions options)
+    : conversation_(std::make_shared<Conversation>()) {
+  conversation_->container = std::move(container);
+  conversation_->options = std::move(options);
+}
+ChatSession::~ChatSession() = default;
+ChatSession::ChatSession(ChatSession&&) noexcept = default;
+
+GenerationStream ChatSession::stream(std::string text, std::stop_token stop) {
+  Chat before = conversation_->options.history;
+  if (conversation_->answering)
+    throw Error("this chat is answering: read its stream to the end, or drop it, before the next");
+  conversation_->options.history.push_back(chat::user(std::move(text)));
+  return begin(std::move(before), std::move(stop));
+}
+
+std::string ChatSession::respond(std::string text, std::stop_token stop) {
+  return stream(std::move(text), std::move(stop)).text();
+}
+
+GenerationStream ChatSession::again(std::stop_token stop) {
+  Chat& history = conversation_->options.history;
+  if (conversation_->answering)
+    throw Error("this chat is answering: read its stream to the end, or drop it, before the next");
+  if (history.empty() || history.back().role != chat::Role::assistant)
+    throw Error("there is no answer yet to make again");
+  Chat before = history;
+  history.pop_back();
+  return begin(std::move(before), std::move(stop));
+}
+
+GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
+  Conversation& c = *conversation_;
+  Chat messages;
+  if (!c.options.instructions.empty()) messages.push_back(chat::system(c.options.instructions));
+  messages.insert(messages.end(), c.options.history.begin(), c.options.history.end());
+  UserInput input(std::move(messages));
+  input.tools = c.options.tools;
+  input.additional_context = c.options.additional_context;
+  GenerateParameters parameters = c.options.parameters;
+  parameters.seed = seed_of_answer(parameters.seed, c.answers);
+
+  auto answer = std::make_unique<Answer>(conversation_, std::move(before));
+  try {
+    c.container
+        ->perform([&, memory = c.memory](ModelContext& context) {
+          parameters.validate();
+          std::vector<int> prompt = context.prepare(input).tokens;
+          const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
+          memory->generator.emplace(*context.model, memory->caches, std::move(prompt), cached,
+                                    context.generate_options(parameters, std::move(stop)));
+        })
+        .get();
+  } catch (...) {
+    answer->undo();
+    throw;
+  }
+  ++c.answers;
+  return GenerationStream(std::move(answer));
+}
+
+void ChatSession::reset() {
+  Conversation& c = *conversation_;
+  if (c.answering) throw Error("this chat is answering: read its stream to the end, or drop it");
+  c.options.history.clear();
+  c.answers = 0;
+  c.container->perform([memory = c.memory](ModelContext&) { memory->forget(); });
+}
+
+const Chat& ChatSession::history() const { return conversation_->options.history; }
+GenerateParameters& ChatSession::parameters() { return conversation_->options.parameters; }
+std::string& ChatSession::instructions() { return conversation_->options.instructions; }
+
+}  // namespace mlxcpp

@@ -1,0 +1,246 @@
+#include "lm_common/generate.h"
+
+#include <algorithm>
+
+#include "core/log.h"
+
+namespace mlxcpp {
+namespace {
+
+double seconds(std::chrono::steady_clock::duration d) {
+  return std::chrono::duration<double>(d).count();
+}
+
+double rate(int count, double seconds) { return seconds > 0 ? count / seconds : 0; }
+
+// Tokens that XTC never takes away: those that end an answer or a line.
+std::vector<int> protected_tokens(const GenerateOptions& options) {
+  std::vector<int> ids(options.eos.begin(), options.eos.end());
+  if (options.tokenizer && options.parameters.xtc_probability > 0)
+    for (const int id : options.tokenizer->encode("\n", false)) ids.push_back(id);
+  return ids;
+}
+
+void check_prompt(const std::vector<int>& prompt, const GenerateOptions& options) {
+  if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");
+  if (options.context_length && !options.parameters.max_kv_size &&
+      prompt.size() > static_cast<size_t>(*options.context_length))
+    throw Error(
+        "the prompt has {} tokens, and the model's context holds {}: shorten it, or bound the KV "
+        "cache with --max-kv-size",
+        prompt.size(), *options.context_length);
+  const auto [low, high] = std::minmax_element(prompt.begin(), prompt.end());
+  if (*low < 0) throw Error("the prompt has the token id {}, which cannot be", *low);
+  if (options.vocab_size && *high >= *options.vocab_size)
+    throw Error(
+        "the prompt has the token id {}, but the model's vocabulary ends at {}: tokenizer "
+        "and model do not belong together",
+        *high, *options.vocab_size - 1);
+}
+
+}  // namespace
+
+std::string_view name(StopReason reason) {
+  switch (reason) {
+    case StopReason::stop:
+      return "stop";
+    case StopReason::length:
+      return "length";
+    case StopReason::cancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
+double GenerationInfo::prompt_tokens_per_second() const {
+  return rate(prompt_tokens - cached_tokens, prompt_seconds);
+}
+
+double GenerationInfo::tokens_per_second() const {
+  // The first token belongs to the prompt's time.
+  return rate(generation_tokens - 1, generation_seconds);
+}
+
+std::string GenerationInfo::summary() const {
+  const std::string cached =
+      cached_tokens > 0 ? fmt::format(" ({} from the cache)", cached_tokens) : "";
+  return fmt::format(
+      "Prompt:     {} tokens{}, {:.1f} tokens/s, first token after {:.2f} s\n"
+      "Generation: {} tokens, {:.1f} tokens/s, {:.2f} s, ended by {}; peak memory {:.0f} MiB",
+      prompt_tokens, cached, prompt_tokens_per_second(), first_token_seconds, generation_tokens,
+      tokens_per_second(), generation_seconds, name(stop_reason),
+      static_cast<double>(peak_memory) / (1 << 20));
+}
+
+Generator::Generator(const LanguageModel& model, Caches& caches, std::vector<int> prompt,
+                     size_t cached, GenerateOptions options)
+    : model_(model),
+      caches_(caches),
+      options_(std::move(options)),
+      sampler_((options_.parameters.validate(), options_.parameters), protected_tokens(options_)),
+      stops_(options_.parameters.stop),
+      prompt_(std::move(prompt)),
+      requested_(Clock::now()) {
+  check_prompt(prompt_, options_);
+  if (cached >= prompt_.size())
+    throw Error("the caches hold {} tokens: the prompt of {} must go beyond them", cached,
+                prompt_.size());
+  if (options_.tokenizer) detokenizer_.emplace(options_.tokenizer, options_.skip_special_tokens);
+  sampler_.prompt(prompt_);
+  tokens_.assign(prompt_.begin(), prompt_.begin() + static_cast<std::ptrdiff_t>(cached));
+  info_.prompt_tokens = static_cast<int>(prompt_.size());
+  info_.cached_tokens = static_cast<int>(cached);
+}
+
+bool Generator::step(std::deque<Generation>& out) {
+  if (phase_ == Phase::done) return false;
+  if (begun_ == Clock::time_point()) begun_ = Clock::now();
+  const Phase phase = std::exchange(phase_, Phase::done);  // an exception ends the answer
+  if (options_.stop.stop_requested()) {
+    finish(StopReason::cancelled, out);
+  } else if (phase == Phase::prefill) {
+    prefill();
+  } else {
+    decode(out);
+  }
+  return phase_ != Phase::done;
+}
+
+void Generator::prefill() {
+  const size_t left = prompt_.size() - tokens_.size();
+  const size_t n = std::min(left, static_cast<size_t>(options_.parameters.prefill_step));
+  const mx::array ids(prompt_.data() + tokens_.size(), {1, static_cast<int>(n)}, mx::int32);
+  tokens_.insert(tokens_.end(), prompt_.begin() + static_cast<std::ptrdiff_t>(tokens_.size()),
+                 prompt_.begin() + static_cast<std::ptrdiff_t>(tokens_.size() + n));
+  if (n == left) {
+    launch(ids);
+    phase_ = Phase::decode;
+    return;
+  }
+  model_.hidden(ids, caches_);  // only what it leaves in the caches is computed
+  std::vector<mx::array> state;
+  for (const auto& cache : caches_)
+    for (const mx::array& a : cache->state()) state.push_back(a);
+  mx::eval(state);
+  phase_ = Phase::prefill;
+}
+
+void Generator::launch(const mx::array& ids) {
+  mx::array hidden = model_.hidden(ids, caches_);  // [1, L, hidden]
+  if (const int length = hidden.shape(1); length > 1)
+    hidden = mx::slice(hidden, {0, length - 1, 0}, {1, length, hidden.shape(2)});
+  const mx::array logits = model_.logits(hidden);  // [1, 1, vocab]
+  next_ = sampler_(mx::reshape(logits, {1, logits.shape(-1)}));
+  std::vector<mx::array> wanted{next_->token};
+  if (next_->logprob) wanted.push_back(*next_->logprob);
+  mx::async_eval(std::move(wanted));
+}
+
+bool Generator::full() const {
+  const GenerateParameters& p = options_.parameters;
+  if (p.max_tokens && info_.generation_tokens >= *p.max_tokens) return true;
+  return options_.context_length && !p.max_kv_size &&
+         info_.prompt_tokens + info_.generation_tokens >= *options_.context_length;
+}
+
+void Generator::decode(std::deque<Generation>& out) {
+  if (full()) return finish(StopReason::length, out);
+  Sampler::Sample now = *std::exchange(next_, std::nullopt);
+  // The token after this one is begun before this one is waited for; not if it can be the last.
+  ++info_.generation_tokens;
+  const bool last = full();
+  if (!last) launch(mx::expand_dims(now.token, 0));
+
+  Token token{now.token.item<int>(), std::nullopt};
+  if (now.logprob) token.logprob = now.logprob->item<float>();
+  const auto time = Clock::now();
+  if (info_.generation_tokens == 1) {
+    first_ = time;
+    info_.prompt_seconds = seconds(time - begun_);
+    info_.first_token_seconds = seconds(time - requested_);
+  }
+  info_.generation_seconds = seconds(time - first_);
+  if (!last) tokens_.push_back(token.id);
+
+  if (!options_.parameters.ignore_eos && options_.eos.contains(token.id)) {
+    --info_.generation_tokens;
+    return finish(StopReason::stop, out);
+  }
+  out.push_back({token});
+  if (detokenizer_) emit_text(detokenizer_->add(token.id), out);
+  if (stops_.found()) return finish(StopReason::stop, out);
+  if (last) return finish(StopReason::length, out);
+  phase_ = Phase::decode;
+}
+
+void Generator::emit_text(const std::string& text, std::deque<Generation>& out) {
+  show(stops_.add(text), out);
+}
+
+void Generator::show(const std::string& text, std::deque<Generation>& out) {
+  if (text.empty()) return;
+  if (!options_.tool_calls) {
+    out.push_back({text});
+    return;
+  }
+  std::vector<ToolCall> calls;
+  if (std::string plain = options_.tool_calls->add(text, calls); !plain.empty())
+    out.push_back({std::move(plain)});
+  for (ToolCall& call : calls) out.push_back({std::move(call)});
+}
+
+void Generator::finish(StopReason reason, std::deque<Generation>& out) {
+  if (detokenizer_ && !stops_.found()) {
+    emit_text(detokenizer_->finish(), out);
+    if (stops_.found())
+      reason = StopReason::stop;
+    else
+      show(stops_.finish(), out);
+  }
+  if (options_.tool_calls) {
+    std::vector<ToolCall> calls;
+    if (std::string plain = options_.tool_calls->finish(calls); !plain.empty())
+      out.push_back({std::move(plain)});
+    for (ToolCall& call : calls) out.push_back({std::move(call)});
+  }
+  next_.reset();
+  info_.stop_reason = reason;
+  info_.peak_memory = mx::get_peak_memory();
+  phase_ = Phase::done;
+  log::debug("answer: {} prompt tokens ({} cached) in {:.3f} s, {} tokens in {:.3f} s, {}",
+             info_.prompt_tokens, info_.cached_tokens, info_.prompt_seconds,
+             info_.generation_tokens, info_.generation_seconds, name(reason));
+  out.push_back({info_});
+}
+
+std::optional<Generation> GenerationStream::next() {
+  while (events_.empty() && source_)
+    if (!source_->step(events_)) source_.reset();
+  if (events_.empty()) return std::nullopt;
+  Generation event = std::move(events_.front());
+  events_.pop_front();
+  return event;
+}
+
+std::string GenerationStream::text() {
+  std::string all;
+  while (const auto event = next())
+    if (const std::string* chunk = event->chunk()) all += *chunk;
+  return all;
+}
+
+GenerationStream generate(const LanguageModel& model, Caches& caches, std::vector<int> prompt,
+                          GenerateOptions options) {
+  class Here final : public GenerationStream::Source {
+   public:
+    explicit Here(Generator generator) : generator_(std::move(generator)) {}
+    bool step(std::deque<Generation>& out) override { return generator_.step(out); }
+
+   private:
+    Generator generator_;
+  };
+  return GenerationStream(
+      std::make_unique<Here>(Generator(model, caches, std::move(prompt), 0, std::move(options))));
+}
+
+}  // namespace mlxcpp

@@ -1,0 +1,184 @@
+#include "lm_common/model_context.h"
+
+#include <chrono>
+#include <future>
+#include <utility>
+
+#include <fmt/ostream.h>
+#include <fmt/ranges.h>
+
+#include "core/log.h"
+#include "lm_common/gguf_tokenizer.h"
+#include "nn/quantized.h"
+#include "weights/gguf.h"
+
+namespace mlxcpp {
+namespace {
+
+// Stopwatch of the debug log.
+class Timing {
+ public:
+  explicit Timing(const char* what) : what_(what) {}
+  ~Timing() {
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begun_;
+    log::debug("{}: {:.3f} s", what_, time.count());
+  }
+
+ private:
+  const char* what_;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+};
+
+// A number that multimodal configs keep in "text_config".
+std::optional<int> text_setting(const Json& config, const char* key) {
+  if (!config.is_object()) return {};
+  const auto text = config.find("text_config");
+  const Json& where = text != config.end() && text->is_object() ? *text : config;
+  std::optional<int> value;
+  ConfigReader(where, "config.json").maybe(key, value);
+  return value;
+}
+
+std::vector<int> config_eos(const Json& config) {
+  std::vector<int> ids;
+  const auto it = config.is_object() ? config.find("eos_token_id") : config.end();
+  if (it == config.end() || it->is_null()) return ids;
+  ConfigReader reader(config, "config.json");
+  if (it->is_array())
+    reader.maybe("eos_token_id", ids);
+  else
+    reader.maybe("eos_token_id", ids.emplace_back());
+  return ids;
+}
+
+// The type of the layer at a path of the tree. Multimodal checkpoints name their layers with a
+// prefix that the language model's tree has not.
+std::optional<kernels::QuantType> quant_type_at(const Quantization& quantization,
+                                                const std::string& path) {
+  for (const char* prefix : {"language_model.", "model.language_model."}) {
+    const std::string_view tail =
+        std::string_view(prefix).starts_with("model.") && path.starts_with("model.")
+            ? std::string_view(path).substr(6)
+            : std::string_view(path);
+    const auto it = quantization.per_layer.find(prefix + std::string(tail));
+    if (it != quantization.per_layer.end()) return it->second;
+  }
+  return quantization.at(path);
+}
+
+void describe_weights(LanguageModel& model) {
+  if (!log::enabled(log::Level::debug)) return;
+  model.for_each_param([](const std::string& path, nn::Param& p) {
+    if (p) log::debug("{}: {} [{}]", path, fmt::streamed(p->dtype()), fmt::join(p->shape(), ", "));
+  });
+}
+
+std::shared_ptr<const Tokenizer> load_tokenizer(const ModelFiles& files) {
+  if (files.gguf.empty()) return Tokenizer::from_folder(files.folder);
+  return gguf_tokenizer(GgufFile(files.gguf));
+}
+
+using TokenizerFuture = std::future<std::shared_ptr<const Tokenizer>>;
+
+TokenizerFuture tokenizer_of(const ModelFiles& files) {
+  return std::async(std::launch::async, [files] {
+    const Timing timing("tokenizer");
+    return load_tokenizer(files);
+  });
+}
+
+ModelContext load(const ModelFiles& files, const ModelTypes& types,
+                  ModelConfiguration configuration, TokenizerFuture tokenizer) {
+  const Timing timing("model");
+  Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);
+  ModelContext context{.model = nullptr, .tokenizer = nullptr};
+  context.configuration = std::move(configuration);
+  context.config = checkpoint.config;
+  context.quantization = checkpoint.quantization;
+  context.weight_bytes = checkpoint.bytes;
+  const std::string where = (files.folder / "config.json").string();
+  const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
+  context.model = make_language_model(std::move(checkpoint), types, where);
+  describe_weights(*context.model);
+  context.tokenizer = tokenizer.get();
+  context.messages = entry.messages ? entry.messages : message_generator_for(*context.tokenizer);
+  return context;
+}
+
+}  // namespace
+
+LMInput ModelContext::prepare(const UserInput& input) const {
+  return mlxcpp::prepare(input, *tokenizer, messages);
+}
+
+std::set<int> ModelContext::eos() const {
+  std::set<int> ids;
+  for (const int id : config_eos(config)) ids.insert(id);
+  if (!tokenizer) return ids;
+  for (const int id : tokenizer->eos()) ids.insert(id);
+  for (const std::string& text : configuration.extra_eos_tokens) {
+    if (const auto id = tokenizer->token_to_id(text))
+      ids.insert(*id);
+    else
+      log::warning("extra end-of-sequence token '{}': the tokenizer has no such token", text);
+  }
+  return ids;
+}
+
+std::optional<int> ModelContext::context_length() const {
+  return text_setting(config, "max_position_embeddings");
+}
+std::optional<int> ModelContext::vocab_size() const { return text_setting(config, "vocab_size"); }
+
+GenerateOptions ModelContext::generate_options(GenerateParameters parameters,
+                                               std::stop_token stop) const {
+  GenerateOptions options;
+  options.parameters = std::move(parameters);
+  options.stop = std::move(stop);
+  options.tokenizer = tokenizer;
+  options.eos = eos();
+  options.context_length = context_length();
+  options.vocab_size = vocab_size();
+  return options;
+}
+
+GenerationStream ModelContext::generate(const LMInput& input, Caches& caches,
+                                        GenerateParameters parameters, std::stop_token stop) const {
+  return mlxcpp::generate(*model, caches, input.tokens,
+                          generate_options(std::move(parameters), std::move(stop)));
+}
+
+std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
+                                                   std::string_view where) {
+  std::unique_ptr<LanguageModel> model = types.make(checkpoint.config, where);
+  nn::Weights weights = model->sanitize(std::move(checkpoint.weights));
+  const Quantization& quantization = checkpoint.quantization;
+  nn::quantize(*model, [&](const std::string& path, const nn::Module&) {
+    auto type = quant_type_at(quantization, path);
+    // As mlx_lm: what has no scales was left as it was, whatever the setting for all says.
+    if (type && !type->is_gguf() && !weights.contains(path + ".scales")) type.reset();
+    return type;
+  });
+  nn::load(*model, std::move(weights));
+  return model;
+}
+
+ModelContext load_model_context(const ModelFiles& files, const ModelTypes& types,
+                                ModelConfiguration configuration) {
+  if (configuration.id.empty())
+    configuration.id = (files.gguf.empty() ? files.folder : files.gguf.front()).string();
+  return load(files, types, std::move(configuration), tokenizer_of(files));
+}
+
+ModelContext load_model_context(const ModelConfiguration& configuration, const ModelTypes& types,
+                                const DownloadOptions& download) {
+  const ModelFiles files = resolve_model(configuration.reference(), download);
+  if (configuration.tokenizer_id.empty())
+    return load(files, types, configuration, tokenizer_of(files));
+  DownloadOptions small = download;  // that model's weights are not wanted
+  std::erase(small.patterns, "*.safetensors");
+  return load(files, types, configuration,
+              tokenizer_of(resolve_model(configuration.tokenizer_id, small)));
+}
+
+}  // namespace mlxcpp

@@ -1,0 +1,47 @@
+#include "lm_common/model_types.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "lm_common/nearest.h"
+
+namespace mlxcpp {
+
+const ModelTypes::Entry* ModelTypes::find(std::string_view name) const {
+  const auto it = std::find_if(entries_.begin(), entries_.end(),
+                               [&](const Entry& e) { return e.name == name; });
+  return it == entries_.end() ? nullptr : &*it;
+}
+
+void ModelTypes::add(Entry entry) {
+  if (const Entry* old = find(entry.name))
+    entries_[static_cast<size_t>(old - entries_.data())] = std::move(entry);
+  else
+    entries_.push_back(std::move(entry));
+}
+
+bool ModelTypes::contains(std::string_view name) const { return find(name) != nullptr; }
+
+const ModelTypes::Entry& ModelTypes::at(std::string_view name) const {
+  if (const Entry* entry = find(name)) return *entry;
+  throw Error("unsupported model type '{}'{} (docs/adding-a-model.md says how to add one)", name,
+              did_you_mean(name, names()));
+}
+
+std::vector<std::string> ModelTypes::names() const {
+  std::vector<std::string> out;
+  for (const Entry& e : entries_) out.push_back(e.name);
+  return out;
+}
+
+std::unique_ptr<LanguageModel> ModelTypes::make(const Json& config, std::string_view where) const {
+  return at(model_type(config, where)).make(config);
+}
+
+std::string model_type(const Json& config, std::string_view where) {
+  std::string type;
+  ConfigReader(config, std::string(where)).need("model_type", type);
+  return type;
+}
+
+}  // namespace mlxcpp

@@ -1,0 +1,36 @@
+#pragma once
+
+// The files beside a tokenizer's vocabulary. Not for users of the library.
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+namespace mlxcpp {
+
+struct AddedToken {
+  std::string content;
+  bool special = true, normalized = false, single_word = false, lstrip = false, rstrip = false;
+};
+
+struct TokenizerFiles {
+  std::string tokenizer_class;                        // of tokenizer_config.json, may be empty
+  Json config = Json::object();                       // tokenizer_config.json
+  std::map<std::string, std::string> special_tokens;  // "bos_token": "<s>", ...
+  std::vector<AddedToken> added_tokens;               // to add where the vocabulary has them not
+  std::map<std::string, std::string> chat_templates;  // by name
+  std::string chat_template_where;                    // the file they come from
+  std::vector<int> eos_ids;                           // generation_config.json's
+};
+
+// Reads tokenizer_config.json, special_tokens_map.json, added_tokens.json, generation_config.json
+// and the chat templates of a folder; each may be absent.
+TokenizerFiles read_tokenizer_files(const std::filesystem::path& folder);
+
+// A whole file; Errors name it. Larger than `limit`: an Error.
+std::string read_text_file(const std::filesystem::path& file, size_t limit = size_t{1} << 28);
+
+}  // namespace mlxcpp

@@ -1,0 +1,76 @@
+// The real models, where MLXCPP_MODELS names their folder: token ids of a hundred hard strings and
+// the rendered prompts as transformers has them (golden/real, golden/README.md).
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "core/json.h"
+#include "text/gguf_vocabulary.h"
+#include "text/tokenizer.h"
+
+namespace mlxcpp {
+namespace {
+
+struct Model {
+  const char* file;
+  const char* golden;
+};
+class RealModel : public ::testing::TestWithParam<Model> {
+ protected:
+  void SetUp() override {
+    const char* folder = std::getenv("MLXCPP_MODELS");
+    if (!folder) GTEST_SKIP() << "MLXCPP_MODELS is not set";
+    const GgufFile file(std::filesystem::path(folder) / GetParam().file);
+    tokenizer_ = Tokenizer::from_gguf(read_gguf_vocabulary(file));
+    golden_ = read_json(std::filesystem::path(MLXCPP_GOLDEN) / "real" / GetParam().golden);
+  }
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  Json golden_;
+};
+
+TEST_P(RealModel, TokenIds) {
+  for (const Json& item : golden_["tokenize"])
+    EXPECT_EQ(tokenizer_->encode(item["text"].get<std::string>(), false),
+              item["ids"].get<std::vector<int>>())
+        << item["text"];
+}
+
+TEST_P(RealModel, DecodesWhatItEncodes) {
+  for (const Json& item : golden_["tokenize"]) {
+    const auto text = item["text"].get<std::string>();
+    const auto ids = item["ids"].get<std::vector<int>>();
+    EXPECT_EQ(tokenizer_->decode(ids), text);
+    StreamingDetokenizer stream(tokenizer_);
+    std::string streamed;
+    for (const int id : ids) {
+      const std::string piece = stream.add(id);
+      EXPECT_EQ(piece.find("\xEF\xBF\xBD"), std::string::npos) << text;
+      streamed += piece;
+    }
+    EXPECT_EQ(streamed + stream.finish(), text);
+  }
+}
+
+TEST_P(RealModel, Prompts) {
+  for (const Json& run : golden_["runs"]) {
+    const auto rendered = run["rendered"].get<std::string>();
+    if (tokenizer_->has_chat_template()) {
+      const auto messages =
+          OrderedJson::array({{{"role", "user"}, {"content", run["prompt"].get<std::string>()}}});
+      EXPECT_EQ(tokenizer_->apply_chat_template(messages, {{"add_generation_prompt", true}}),
+                rendered);
+    }
+    EXPECT_EQ(tokenizer_->encode(rendered, !tokenizer_->has_chat_template()),
+              run["ids"].get<std::vector<int>>());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, RealModel,
+                         ::testing::Values(Model{"smollm2.gguf", "smollm2-135m-instruct-q4_1.json"},
+                                           Model{"gemma3-270m.gguf", "gemma-3-270m-q4_k_m.json"}),
+                         [](const auto& info) {
+                           return std::string(info.param.file).substr(0, 6);
+                         });
+
+}  // namespace
+}  // namespace mlxcpp

@@ -1,0 +1,146 @@
+// llm-tool chat: a conversation at the terminal.
+#include "llm-tool/commands.h"
+
+#include <charconv>
+
+#include "lm_common/chat_session.h"
+#include "lm_common/memory.h"
+#include "llm-tool/line_editor.h"
+#include "support/program.h"
+
+namespace mlxcpp::tools {
+namespace {
+
+constexpr const char* kHelp = R"(/help                 this text
+/quit                 end the chat
+/memory               memory in use
+/stats                speed after each answer, on or off
+/reset                forget the conversation
+/again                answer the last question anew
+/parameters           how answers are made
+/temperature NUMBER   sampling temperature; 0: always the most likely token
+/topP NUMBER          keep the most likely tokens that hold this probability together
+/maxTokens [NUMBER]   most tokens of an answer; no number: no limit
+)";
+
+template <class T>
+std::optional<T> number(const std::string& text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
+}
+
+class ChatLoop {
+ public:
+  explicit ChatLoop(const CommonOptions& o)
+      : quiet_(o.generate.quiet),
+        session_(o.load(), {.instructions = o.generate.system,
+                            .parameters = o.generate.parameters,
+                            .additional_context = o.generate.template_context()}) {}
+
+  void run() {
+    if (!quiet_) fmt::print(stderr, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the chat.\n");
+    LineEditor editor;
+    while (const auto line = editor.read("> ")) {
+      if (line->empty()) continue;
+      if (line->front() != '/') {
+        answer([&](std::stop_token stop) { return session_.stream(*line, stop); });
+      } else if (!command(*line)) {
+        return;
+      }
+    }
+    print("\n");
+  }
+
+ private:
+  // A fault of one answer does not end the chat.
+  template <class Stream>
+  void answer(const Stream& stream) {
+    const InterruptScope interrupt;
+    try {
+      std::optional<GenerationInfo> info;
+      for (const Generation& g : stream(interrupt.token())) {
+        if (g.chunk()) print(*g.chunk());
+        if (g.info()) info = *g.info();
+      }
+      print(interrupt.interrupted() ? "\n[stopped]\n" : "\n");
+      if (stats_ && info) fmt::print(stderr, "{}\n", info->summary());
+    } catch (const Error& e) {
+      fmt::print(stderr, "{}\n", e.what());
+    }
+  }
+
+  // False: the chat ends.
+  bool command(const std::string& line) {
+    const size_t space = line.find(' ');
+    const std::string name = line.substr(0, space);
+    const size_t begin = space == std::string::npos ? std::string::npos : line.find_first_not_of(' ', space);
+    const std::string argument = begin == std::string::npos ? "" : line.substr(begin);
+    auto& p = session_.parameters();
+    if (name == "/quit") return false;
+    if (name == "/memory") {
+      print(memory_stats().summary());
+    } else if (name == "/stats") {
+      stats_ = !stats_;
+      print(fmt::format("speed after each answer: {}\n", stats_ ? "on" : "off"));
+    } else if (name == "/reset") {
+      session_.reset();
+    } else if (name == "/again") {
+      answer([&](std::stop_token stop) { return session_.again(stop); });
+    } else if (name == "/parameters") {
+      print_parameters();
+    } else if (name == "/temperature") {
+      change(argument, &GenerateParameters::temperature);
+    } else if (name == "/topP") {
+      change(argument, &GenerateParameters::top_p);
+    } else if (name == "/maxTokens") {
+      if (argument.empty()) p.max_tokens.reset();
+      else if (const auto n = number<int>(argument); n && *n > 0) p.max_tokens = n;
+      else print("expected a positive number\n");
+      print_parameters();
+    } else {
+      print(name == "/help" ? kHelp : fmt::format("no command {}\n{}", name, kHelp));
+    }
+    return true;
+  }
+
+  void change(const std::string& text, float GenerateParameters::*field) {
+    auto changed = session_.parameters();
+    const auto value = number<float>(text);
+    if (!value) {
+      print("expected a number\n");
+      return;
+    }
+    changed.*field = *value;
+    try {
+      changed.validate();
+      session_.parameters() = changed;
+      print_parameters();
+    } catch (const Error& e) {
+      print(fmt::format("{}\n", e.what()));
+    }
+  }
+
+  void print_parameters() {
+    const auto& p = session_.parameters();
+    print(fmt::format("temperature {}, topP {}, maxTokens {}\n", p.temperature, p.top_p,
+                      p.max_tokens ? std::to_string(*p.max_tokens) : "no limit"));
+  }
+
+  bool quiet_, stats_ = false;
+  ChatSession session_;
+};
+
+}  // namespace
+
+Command add_chat(CLI::App& app) {
+  const auto o = std::make_shared<CommonOptions>();
+  o->add(app);
+  return [o] {
+    ChatLoop(*o).run();
+    o->memory.report();
+    return 0;
+  };
+}
+
+}  // namespace mlxcpp::tools

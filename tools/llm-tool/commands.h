@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "lm_common/model_container.h"
+#include "support/options.h"
+
+// The sub-commands of llm-tool: each adds itself to the program and returns what runs it.
+namespace mlxcpp::tools {
+
+using Command = std::function<int()>;
+
+Command add_eval(CLI::App& command);
+Command add_chat(CLI::App& command);
+Command add_list(CLI::App& command);
+Command add_fetch(CLI::App& command);
+
+// What eval and chat have in common: which model, how it is run, how it answers.
+struct CommonOptions {
+  ModelOptions model;
+  GenerateOptions generate;
+  MemoryOptions memory;
+  ComputeOptions compute;
+
+  void add(CLI::App& app);
+  ModelConfiguration configuration() const;  // of the model that was named, with the extra end-of-sequence tokens
+  // Applies limits, threads and device; loads the model, saying so on stderr unless quiet.
+  std::shared_ptr<ModelContainer> load() const;
+};
+
+}  // namespace mlxcpp::tools

@@ -1,0 +1,46 @@
+// llm-tool: language models on the command line. Without a sub-command: eval.
+#include "llm-tool/commands.h"
+#include "support/program.h"
+
+namespace {
+
+// `llm-tool --prompt ...` means `llm-tool eval --prompt ...`.
+std::vector<char*> with_default_command(int argc, char** argv, const std::vector<std::string>& commands) {
+  static char eval[] = "eval";
+  std::vector<char*> out(argv, argv + argc);
+  const std::string first = argc > 1 ? argv[1] : "";
+  const bool help = first == "-h" || first == "--help" || first == "--version";
+  if (!help && std::find(commands.begin(), commands.end(), first) == commands.end()) out.insert(out.begin() + 1, eval);
+  return out;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace mlxcpp::tools;
+  CLI::App app("Runs language models.", "llm-tool");
+  app.set_version_flag("--version", MLXCPP_VERSION);
+  app.require_subcommand(1);
+  app.footer("Without a command: eval. `llm-tool COMMAND --help` lists its options.");
+
+  struct Row {
+    CLI::App* app;
+    Command run;
+  };
+  std::vector<Row> rows;
+  const auto add = [&](const char* name, const char* description, Command (*make)(CLI::App&)) {
+    CLI::App* command = app.add_subcommand(name, description);
+    rows.push_back({command, make(*command)});
+  };
+  add("eval", "answer one prompt (the default)", add_eval);
+  add("chat", "talk with a model", add_chat);
+  add("list", "models and model types there are", add_list);
+  add("fetch", "download models without running them", add_fetch);
+
+  auto arguments = with_default_command(argc, argv, {"eval", "chat", "list", "fetch"});
+  return run_program(app, static_cast<int>(arguments.size()), arguments.data(), [&] {
+    for (const Row& row : rows)
+      if (row.app->parsed()) return row.run();
+    return 0;
+  });
+}

