@@ -152,7 +152,8 @@ void multiply(const Matrix& w, Planes planes, const uint8_t* packed, size_t m, s
     for (size_t n = begin; n < end; ++n) {
       dequantize_row(w, n, Number::f32, row);
       for (size_t i = 0; i < m; ++i)
-        y[i * ldy + n] = dot_real(row, reinterpret_cast<const float*>(packed + i * stride), w.cols);
+        y[i * ldy + (n - begin)] =
+            dot_real(row, reinterpret_cast<const float*>(packed + i * stride), w.cols);
     }
     return;
   }
@@ -165,7 +166,7 @@ void multiply(const Matrix& w, Planes planes, const uint8_t* packed, size_t m, s
     const bool has_min = unpack_row(w, n, row);
     for (size_t i = 0; i < m; ++i) {
       const PackedRow x = packed_row(w, const_cast<uint8_t*>(packed) + i * stride);
-      y[i * ldy + n] = dot_planes(row, has_min, x, subgroups, planes == Planes::two);
+      y[i * ldy + (n - begin)] = dot_planes(row, has_min, x, subgroups, planes == Planes::two);
     }
   }
 }

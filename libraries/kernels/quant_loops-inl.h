@@ -96,7 +96,7 @@ void multiply_vectors(const Matrix& w, const uint8_t* packed, size_t begin, size
         }
       }
     for (int r = 0; r < kRows && n + r < end; ++r)
-      for (int i = 0; i < kM; ++i) y[i * ldy + n + r] = reduce(sums[r][i]);
+      for (int i = 0; i < kM; ++i) y[i * ldy + (n - begin) + r] = reduce(sums[r][i]);
   }
 }
 
@@ -162,7 +162,7 @@ void multiply_matrix(const Matrix& w, const uint8_t* packed, size_t m, size_t be
     fill_panel<T, kReal>(w, n, end, panel);
     const size_t columns = end - n < kPanelRows ? end - n : kPanelRows;
     for (size_t i = 0; i < m; i += kMax) {
-      const Tile tile{y + i * ldy + n, ldy, columns};
+      const Tile tile{y + i * ldy + (n - begin), ldy, columns};
       with_rows<kMax>(m - i, [&](auto rows) {
         if constexpr (kReal)
           multiply_real_tile<rows.value>(panel, packed + i * stride, stride, w.cols / kGroup, tile);
@@ -174,23 +174,30 @@ void multiply_matrix(const Matrix& w, const uint8_t* packed, size_t m, size_t be
   }
 }
 
-// Up to this many rows of activations, unpacking weights for each four of them costs less than a
+// Up to this many rows of activations, unpacking weights anew for each four costs less than a
 // panel.
-constexpr size_t kMaxVectors = 4;
+constexpr size_t kMaxVectors = 8;
+// Weight rows that stay in the cache from one four to the next.
+constexpr size_t kVectorBlock = 32;
 
 template <class T, Planes kPlanes>
 void multiply_planes(const Matrix& w, const uint8_t* packed, size_t m, size_t begin, size_t end,
                      float* y, size_t ldy, uint8_t* scratch) {
   if (m > kMaxVectors) {
     multiply_matrix<T, kPlanes>(w, packed, m, begin, end, y, ldy, scratch);
-  } else if (m == 4) {
-    multiply_vectors<T, kPlanes, 4>(w, packed, begin, end, y, ldy);
-  } else {
-    const size_t stride = packed_bytes(w, kPlanes);
-    if (m >= 2) multiply_vectors<T, kPlanes, 2>(w, packed, begin, end, y, ldy);
-    if (m % 2 != 0)
-      multiply_vectors<T, kPlanes, 1>(w, packed + (m - 1) * stride, begin, end, y + (m - 1) * ldy,
-                                      ldy);
+    return;
+  }
+  const size_t stride = packed_bytes(w, kPlanes);
+  const size_t block = m <= 2 || m == 4 ? end - begin : kVectorBlock;
+  for (size_t n = begin; n < end; n += block) {
+    const size_t last = end - n < block ? end : n + block;
+    float* to = y + (n - begin);
+    size_t i = 0;
+    for (; i + 4 <= m; i += 4)
+      multiply_vectors<T, kPlanes, 4>(w, packed + i * stride, n, last, to + i * ldy, ldy);
+    for (; i + 2 <= m; i += 2)
+      multiply_vectors<T, kPlanes, 2>(w, packed + i * stride, n, last, to + i * ldy, ldy);
+    if (i < m) multiply_vectors<T, kPlanes, 1>(w, packed + i * stride, n, last, to + i * ldy, ldy);
   }
 }
 

@@ -60,29 +60,42 @@ mx::array dense(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
   return copy;
 }
 
-// Memory for the stream's tasks, freed when they are done.
-uint8_t* temporary(size_t bytes, mx::cpu::CommandEncoder& encoder) {
-  mx::array a(mx::Shape{}, mx::uint8, nullptr, {});
-  a.set_data(mx::allocator::malloc(bytes + 63));
-  encoder.add_temporary(a);
-  const auto address = reinterpret_cast<uintptr_t>(a.data<uint8_t>());
-  return reinterpret_cast<uint8_t*>((address + 63) / 64 * 64);
-}
-
-// Scratch of this thread, aligned to 64; valid until the next call.
-uint8_t* thread_scratch(size_t bytes) {
-  struct Free {
-    void operator()(uint8_t* p) const { ::operator delete(p, std::align_val_t(64)); }
-  };
-  thread_local std::unique_ptr<uint8_t, Free> memory;
-  thread_local size_t size = 0;
-  if (size < bytes) {
-    size = 0;
-    memory.reset(static_cast<uint8_t*>(::operator new(bytes, std::align_val_t(64))));
-    size = bytes;
+// Memory of this thread, aligned to 64; valid until the next call.
+class Scratch {
+ public:
+  uint8_t* get(size_t bytes) {
+    if (size_ < bytes) {
+      free();
+      memory_ = static_cast<uint8_t*>(::operator new(bytes, std::align_val_t(64)));
+      size_ = bytes;
+    }
+    return memory_;
   }
-  return memory.get();
-}
+  // What is larger than a few operations of a model need is not kept.
+  void trim() {
+    if (size_ > kKeep) free();
+  }
+
+  Scratch() = default;
+  ~Scratch() { free(); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+ private:
+  static constexpr size_t kKeep = 8 << 20;
+
+  void free() {
+    ::operator delete(memory_, std::align_val_t(64));
+    memory_ = nullptr;
+    size_ = 0;
+  }
+
+  uint8_t* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
+thread_local Scratch chunk_scratch;   // of a chunk of a parallel loop
+thread_local Scratch packed_scratch;  // packed activations, held by the stream's thread
 
 // A matrix, or the first of a stack with the distance to the next.
 struct Stack {
@@ -139,20 +152,22 @@ size_t chunk_rows(size_t rows, size_t work_per_row) {
   return ((rows - 1) / chunks / 32 + 1) * 32;
 }
 
-// Activations [m, cols] and results [m, rows] of one product.
+constexpr size_t align_up(size_t n) { return (n + 63) / 64 * 64; }
+
+// Activations [m, cols] and results [m, rows] of a product.
 struct Product {
   const Loops* loops;
   Planes planes;
   const uint8_t* x;
-  Number number;  // of x and y
-  uint8_t* packed;
-  float* sums;  // y itself if it is f32
   uint8_t* y;
+  Number number;  // of x and y
   size_t m;
 
+  size_t packed_bytes(const Matrix& w) const { return loops->packed_bytes(w, planes); }
+
   // Packs row order[i] of x (or row i) as row i.
-  void pack(const Matrix& w, const uint32_t* order) const {
-    const size_t stride = loops->packed_bytes(w, planes);
+  void pack(const Matrix& w, const uint32_t* order, uint8_t* packed) const {
+    const size_t stride = packed_bytes(w);
     const size_t x_bytes = w.cols * size_of(number);
     const size_t grain = std::max<size_t>(1, 8192 / w.cols);
     parallel_for(m, grain, [&](size_t begin, size_t end) {
@@ -162,34 +177,42 @@ struct Product {
     });
   }
 
-  // Weight rows [begin, end) times packed rows [first, last), which are rows order[i] of y.
-  void multiply(const Stack& stack, const Matrix& w, size_t first, size_t last,
-                const uint32_t* order, size_t begin, size_t end) const {
-    uint8_t* scratch = thread_scratch(loops->scratch_bytes(w, planes, last - first));
-    loops->multiply(w, planes, packed + first * loops->packed_bytes(w, planes), last - first, begin,
-                    end, sums + first * stack.rows, stack.rows, scratch);
-    if (reinterpret_cast<uint8_t*>(sums) == y) return;
-    for (size_t i = first; i < last; ++i) {
-      const size_t to = (order != nullptr ? order[i] : i) * stack.rows + begin;
-      loops->convert(sums + i * stack.rows + begin, end - begin, number, y + to * size_of(number));
+  // Weight rows [begin, end) times packed rows [first, last), which are rows order[i] (or i) of y,
+  // whose rows have ldy elements.
+  void multiply(const Matrix& w, const uint8_t* packed, size_t first, size_t last,
+                const uint32_t* order, size_t begin, size_t end, size_t ldy) const {
+    const size_t n = last - first, scratch_bytes = loops->scratch_bytes(w, planes, n);
+    packed += first * packed_bytes(w);
+    if (number == Number::f32 && order == nullptr) {
+      loops->multiply(w, planes, packed, n, begin, end,
+                      reinterpret_cast<float*>(y) + first * ldy + begin, ldy,
+                      chunk_scratch.get(scratch_bytes));
+      return;
+    }
+    // By way of sums in f32, of so few weight rows that they stay in the cache.
+    const size_t block = std::clamp<size_t>(32768 / n / 32 * 32, 32, end - begin + 31);
+    uint8_t* scratch = chunk_scratch.get(align_up(scratch_bytes) + n * block * sizeof(float));
+    auto* sums = reinterpret_cast<float*>(scratch + align_up(scratch_bytes));
+    for (size_t from = begin; from < end; from += block) {
+      const size_t columns = std::min(block, end - from);
+      loops->multiply(w, planes, packed, n, from, from + columns, sums, columns, scratch);
+      for (size_t i = 0; i < n; ++i) {
+        const size_t row = order != nullptr ? order[first + i] : first + i;
+        loops->convert(sums + i * columns, columns, number,
+                       y + (row * ldy + from) * size_of(number));
+      }
     }
   }
 };
 
 Product product(const Stack& w, Precision precision, const QuantType& type, const mx::array& x,
-                mx::array& y, bool sums_apart, mx::cpu::CommandEncoder& encoder) {
-  Product p;
-  p.loops = &loops();
-  p.planes = planes_for(type, precision);
-  p.number = number_of(x.dtype());
-  p.x = x.data<uint8_t>();
-  p.m = x.size() / w.first.cols;
-  p.packed = temporary(p.m * p.loops->packed_bytes(w.first, p.planes), encoder);
-  p.y = y.data<uint8_t>();
-  p.sums = sums_apart || p.number != Number::f32
-               ? reinterpret_cast<float*>(temporary(p.m * w.rows * sizeof(float), encoder))
-               : y.data<float>();
-  return p;
+                mx::array& y) {
+  return {.loops = &loops(),
+          .planes = planes_for(type, precision),
+          .x = x.data<uint8_t>(),
+          .y = y.data<uint8_t>(),
+          .number = number_of(x.dtype()),
+          .m = x.size() / w.first.cols};
 }
 
 // Gradients and jvp only with respect to what is asked for, since integers have none.
@@ -268,12 +291,14 @@ class QuantizedMatmul final : public ProductPrimitive {
     auto& encoder = mx::cpu::get_command_encoder(stream());
     const mx::array x = dense(in[0], encoder);
     const Stack w = view(type_, in, 1, encoder);
-    const Product p = product(w, precision_, type_, x, out[0], false, encoder);
+    const Product p = product(w, precision_, type_, x, out[0]);
     encoder.dispatch([w, p] {
-      p.pack(w.first, nullptr);
+      uint8_t* packed = packed_scratch.get(p.m * p.packed_bytes(w.first));
+      p.pack(w.first, nullptr, packed);
       parallel_for(w.rows, chunk_rows(w.rows, w.first.cols * p.m), [&](size_t begin, size_t end) {
-        p.multiply(w, w.first, 0, p.m, nullptr, begin, end);
+        p.multiply(w.first, packed, 0, p.m, nullptr, begin, end, w.rows);
       });
+      packed_scratch.trim();
     });
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& in,
@@ -308,7 +333,7 @@ class GatherQuantizedMatmul final : public ProductPrimitive {
     auto& encoder = mx::cpu::get_command_encoder(stream());
     const mx::array x = dense(in[0], encoder), experts = dense(in[1], encoder);
     const Stack w = view(type_, in, 2, encoder);
-    const Product p = product(w, precision_, type_, x, out[0], true, encoder);
+    const Product p = product(w, precision_, type_, x, out[0]);
     encoder.dispatch([w, p, ids = experts.data<uint32_t>(),
                       count = static_cast<uint32_t>(in[2].shape(0))] { run(w, p, ids, count); });
   }
@@ -328,7 +353,8 @@ class GatherQuantizedMatmul final : public ProductPrimitive {
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),
                      [&](uint32_t a, uint32_t b) { return ids[a] < ids[b]; });
-    p.pack(w.first, order.data());
+    uint8_t* packed = packed_scratch.get(p.m * p.packed_bytes(w.first));
+    p.pack(w.first, order.data(), packed);
     struct Segment {
       size_t first, last;
     };
@@ -337,17 +363,17 @@ class GatherQuantizedMatmul final : public ProductPrimitive {
       if (i == 0 || ids[order[i]] != ids[order[i - 1]]) segments.push_back({i, i});
       segments.back().last = i + 1;
     }
-    const size_t work = w.first.cols * p.m / segments.size();
-    const size_t chunk = chunk_rows(w.rows, work * segments.size()),
-                 chunks = (w.rows - 1) / chunk + 1;
+    const size_t chunk = chunk_rows(w.rows, w.first.cols * p.m);
+    const size_t chunks = (w.rows - 1) / chunk + 1;
     parallel_for(segments.size() * chunks, 1, [&](size_t begin, size_t end) {
       for (size_t i = begin; i < end; ++i) {
         const Segment& s = segments[i / chunks];
         const size_t from = i % chunks * chunk;
-        p.multiply(w, w.at(ids[order[s.first]]), s.first, s.last, order.data(), from,
-                   std::min(from + chunk, w.rows));
+        p.multiply(w.at(ids[order[s.first]]), packed, s.first, s.last, order.data(), from,
+                   std::min(from + chunk, w.rows), w.rows);
       }
     });
+    packed_scratch.trim();
   }
 };
 
@@ -379,7 +405,7 @@ class DequantizeRows final : public QuantPrimitive {
             throw Error("quantized_rows: row {} is out of range; there are {}", ids[i], w.rows);
       const size_t k = w.first.cols, grain = std::max<size_t>(1, 4096 / k);
       parallel_for(n, grain, [&](size_t begin, size_t end) {
-        auto* row = reinterpret_cast<float*>(thread_scratch(k * sizeof(float)));
+        auto* row = reinterpret_cast<float*>(chunk_scratch.get(k * sizeof(float)));
         for (size_t i = begin; i < end; ++i) {
           uint8_t* to = y + i * k * size_of(number);
           float* values = number == Number::f32 ? reinterpret_cast<float*>(to) : row;

@@ -70,7 +70,7 @@ struct Loops {
   void (*pack)(const Matrix& w, Planes planes, const void* x, Number number, uint8_t* packed);
   // Bytes that `multiply` needs as scratch, aligned to 64.
   size_t (*scratch_bytes)(const Matrix& w, Planes planes, size_t m);
-  // y[i * ldy + n] for i in [0, m) and weight rows n in [begin, end).
+  // y[i * ldy + n - begin] for i in [0, m) and weight rows n in [begin, end).
   void (*multiply)(const Matrix& w, Planes planes, const uint8_t* packed, size_t m, size_t begin,
                    size_t end, float* y, size_t ldy, uint8_t* scratch);
   // n floats, rounded to nearest even.

@@ -1,11 +1,6 @@
 #pragma once
 
-// gcc 12 takes the undefined vectors of its own header for uninitialised variables (bug 105593).
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
-#pragma GCC diagnostic pop
 
 namespace mlxcpp::kernels::quant {
 namespace {

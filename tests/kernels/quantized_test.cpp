@@ -315,6 +315,23 @@ TEST(Quantized, BatchedStridedBroadcastAndEmptyActivations) {
   EXPECT_TRUE(mx::all(mx::equal(y, mx::array(0.0f))).item<bool>());
 }
 
+TEST(Quantized, MoreWeightRowsThanAChunk) {
+  const int k = 64, n = 1111;
+  for (const QuantMode mode : {QuantMode::q4_1, QuantMode::q5_0, QuantMode::q8_0}) {
+    const QuantizedMatrix w = random_matrix(quant_type(mode), {n, k}, 3);
+    const std::vector<float> wv = exact_values(w);
+    for (const int m : {1, 5, 6, 7, 12, 40})
+      for (const mx::Dtype dtype : {mx::float32, mx::bfloat16})
+        for (const Isa i : available_isas()) {
+          IsaScope isa_scope(i);
+          const mx::array x = floats({m, k}, m, dtype);
+          ASSERT_NO_FATAL_FAILURE(expect_product(quantized_matmul(x, w), values(x), wv, k,
+                                                 Precision::high,
+                                                 fmt::format("{} m {}", name(mode), m)));
+        }
+  }
+}
+
 TEST(Quantized, StridedWeights) {
   const QuantType t = quant_type(QuantMode::affine, 32, 4);
   QuantizedMatrix w = random_matrix(t, {10, 64}, 3);
