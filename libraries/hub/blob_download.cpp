@@ -52,7 +52,7 @@ std::string spoken(const HttpResponse& response) {
 
 // The growing file, with the digest of what it holds.
 struct BlobDownload::Part {
-  Part(const fs::path& path, const RepoFile& of, ProgressMeter& meter)
+  Part(const fs::path& path, const RepoFile& of, ProgressMeter& meter, const std::stop_token& stop)
       : file(File::open_to_extend(path)), of(of), meter(meter) {
     begin_digest();
     const uint64_t present = file.size();
@@ -61,6 +61,7 @@ struct BlobDownload::Part {
       return;
     }
     file.read_all([&](std::string_view piece) {
+      throw_if_stopped(stop, of.path);
       if (digest) digest->update(piece);
       have += piece.size();
     });
@@ -119,10 +120,8 @@ void BlobDownload::run(HttpClient& http, const std::stop_token& stop) {
     return;
   }
   make_folders(blob.parent_path());
-  fs::path partial = blob;
-  partial += ".incomplete";
-  Part part(partial, file_, meter_);
-  if (file_.size) need_space(blob.parent_path(), *file_.size - part.have, name_);
+  const fs::path partial = cache_.partial(file_.etag);
+  Part part(partial, file_, meter_, stop);
   for (bool second = false;; second = true) {
     fetch(http, part, stop);
     const bool resumed = part.resumed && !second;

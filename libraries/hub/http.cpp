@@ -21,6 +21,7 @@ namespace {
 constexpr int kMaxRedirects = 10;
 constexpr size_t kMaxHeaderBytes = 256 << 10;
 constexpr size_t kMaxIgnoredBody = 1 << 20;  // of an error or a redirect
+constexpr long kReceiveBuffer = 256 << 10;
 constexpr long kConnectSeconds = 20, kSilentSeconds = 60;
 
 void start_curl() {
@@ -173,6 +174,7 @@ HttpResponse HttpClient::exchange(const HttpRequest& request, const BodySink& si
   set(CURLOPT_HTTPHEADER, list);
   set(CURLOPT_USERAGENT, "mlxcpp/0.1");
   set(CURLOPT_NOBODY, request.head ? 1L : 0L);
+  set(CURLOPT_BUFFERSIZE, kReceiveBuffer);
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   set(CURLOPT_CONNECTTIMEOUT, kConnectSeconds);

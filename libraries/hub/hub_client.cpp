@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "hub/blob_download.h"
 #include "hub/environment.h"
+#include "hub/file.h"
 #include "hub/progress.h"
 #include "hub/repo_cache.h"
 
@@ -154,8 +155,15 @@ class HubClient {
                     if (wanted[i].etag.empty() || !wanted[i].size)
                       ask_for_file(http, listing.commit, wanted[i], stop);
                   });
-    uint64_t total = 0;
-    for (const RepoFile& file : wanted) total += file.size.value_or(0);
+    uint64_t total = 0, missing = 0;
+    for (const RepoFile& file : wanted) {
+      total += file.size.value_or(0);
+      missing += cache_.bytes_to_fetch(file);
+    }
+    if (!wanted.empty()) {
+      make_folders(settings_.cache);
+      need_space(settings_.cache, missing, model_.id);
+    }
     ProgressMeter meter(options_.on_progress, total);
     for_each_file(
         wanted.size(), settings_.workers, options_.stop,
@@ -163,9 +171,13 @@ class HubClient {
           BlobDownload(settings_, model_, listing.commit, cache_, wanted[i], meter).run(http, stop);
           cache_.link(listing.commit, wanted[i]);
         });
-    if (!wanted.empty()) meter.finish();
+    if (!wanted.empty()) {
+      meter.finish();
+      keep([&] { cache_.tag(); });
+    }
     // Last, so that an interrupted update leaves the branch at the commit that is whole.
-    keep([&] { cache_.set_listing(listing.commit, listing.files); });
+    if (!cache_.listing(listing.commit))
+      keep([&] { cache_.set_listing(listing.commit, listing.files); });
     keep([&] { cache_.set_commit(model_.revision, listing.commit); });
     return snapshot;
   }

@@ -20,6 +20,7 @@ struct Progress {
   std::string file;              // the one that moved last
   uint64_t done = 0, total = 0;  // bytes of all files; total 0: not known
   double bytes_per_second = 0;   // received over the last seconds
+  bool finished = false;         // the last report of a download that went well
 };
 
 struct DownloadOptions {

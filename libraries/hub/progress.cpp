@@ -25,7 +25,8 @@ void ProgressMeter::present(const std::string& file, int64_t bytes) {
 
 void ProgressMeter::finish() {
   const std::lock_guard lock(mutex_);
-  report(progress_.file, true);
+  progress_.finished = true;
+  if (!progress_.file.empty()) report(progress_.file, true);
 }
 
 void ProgressMeter::report(const std::string& file, bool always) {

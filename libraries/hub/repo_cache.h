@@ -31,12 +31,16 @@ class RepoCache {
   RepoCache(const std::filesystem::path& cache, const std::string& id);
 
   std::filesystem::path blob(const std::string& etag) const;
+  std::filesystem::path partial(const std::string& etag) const;  // what has come of the blob
   std::filesystem::path lock(const std::string& etag) const;
   std::filesystem::path snapshot(const std::string& commit) const;
 
   // A revision that is a commit stands for itself; a branch or tag is looked up in refs.
   std::optional<std::string> commit_of(const std::string& revision) const;
   void set_commit(const std::string& revision, const std::string& commit) const;
+
+  // Marks the whole cache for backup programs (CACHEDIR.TAG).
+  void tag() const;
 
   // The listing kept for `commit`; empty when there is none or it cannot be used.
   std::optional<std::vector<RepoFile>> listing(const std::string& commit) const;
@@ -46,6 +50,7 @@ class RepoCache {
   // The paths of the files that lie in the snapshot of `commit`.
   std::vector<std::string> files_of(const std::string& commit) const;
   bool has(const std::string& commit, const RepoFile& file) const;  // whole, as far as size tells
+  uint64_t bytes_to_fetch(const RepoFile& file) const;              // 0 where the size is not known
   void link(const std::string& commit, const RepoFile& file) const;
 
  private:

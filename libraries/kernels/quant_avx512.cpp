@@ -7,25 +7,13 @@
 namespace mlxcpp::kernels::quant {
 namespace {
 
-// A step of packed activations. Integers: per plane two vectors of bytes in the type's order, then
-// scales by lanes, then what the offset or the minima are multiplied with: sums of each group (or
-// subgroup) in its first lane, as integers times -offset, or as floats.
-constexpr int kPlaneBytes = kStep;
-constexpr int kRealSums = kStep * 4;
-constexpr int kRealBytes = kRealSums + 64;
+using Floats = __m512;
 
-constexpr int scale_at(Planes planes) { return kPlaneBytes * static_cast<int>(planes); }
-constexpr int sums_at(Planes planes) { return scale_at(planes) + 64; }
-constexpr int step_bytes(Planes planes) {
-  return planes == Planes::real ? kRealBytes : sums_at(planes) + 64;
-}
+inline Floats zero() { return _mm512_setzero_ps(); }
+inline float reduce(Floats v) { return _mm512_reduce_add_ps(v); }
 
-int steps_of(const Matrix& w) { return (w.cols + kStep - 1) / kStep; }
-
-size_t packed_bytes(const Matrix& w, Planes planes) {
-  if (w.mode == QuantMode::mxfp8) return generic_loops().packed_bytes(w, planes);
-  return static_cast<size_t>(steps_of(w)) * step_bytes(planes);
-}
+// Of 32 registers.
+constexpr int kVectorSums = 8, kTileRows = 6, kRealTileRows = 12;
 
 // ---- Packing ----
 
@@ -158,27 +146,7 @@ void pack_real_step(const uint8_t* x, Number number, size_t from, int groups, ui
   }
 }
 
-void pack(const Matrix& w, Planes planes, const void* x, Number number, uint8_t* packed) {
-  if (w.mode == QuantMode::mxfp8) return generic_loops().pack(w, planes, x, number, packed);
-  const auto* p = static_cast<const uint8_t*>(x);
-  with_type(w, [&](auto type) {
-    using T = decltype(type);
-    for (int step = 0; step < steps_of(w); ++step) {
-      const size_t from = static_cast<size_t>(step) * kStep;
-      const int left = (w.cols - step * kStep) / kGroup;
-      const int groups = left < kStepGroups ? left : kStepGroups;
-      uint8_t* out = packed + static_cast<size_t>(step) * step_bytes(planes);
-      if (planes == Planes::one)
-        pack_planes_step<T, false>(p, number, from, groups, out);
-      else if (planes == Planes::two)
-        pack_planes_step<T, true>(p, number, from, groups, out);
-      else
-        pack_real_step<T>(p, number, from, groups, out);
-    }
-  });
-}
-
-// ---- A few rows of activations: each weight row is read once, with sums by lanes ----
+// ---- A few rows of activations ----
 
 // Sixteen bytes of a step's integers as floats, the offset taken off.
 template <int kOffset>
@@ -242,74 +210,7 @@ __m512 add_step(const Step& w, const uint8_t* x, __m512 sum) {
   }
 }
 
-// How far ahead of the weights in use to fetch: what short rows need to hide memory's latency.
-constexpr size_t kPrefetch = 4096;
-
-template <class T, Planes kPlanes, int kM>
-void multiply_vectors(const Matrix& w, const uint8_t* packed, size_t begin, size_t end, float* y,
-                      size_t ldy) {
-  using L = Loader<T>;
-  constexpr int kRows = kM == 4 ? 2 : 4;
-  const L loader(w);
-  const size_t stride = packed_bytes(w, kPlanes);
-  const int whole = w.cols / (kStep * L::kSteps), groups = w.cols % kStep / kGroup;
-  const size_t unit_bytes = w.row_bytes * kStep * L::kSteps / w.cols;
-  for (size_t n = begin; n < end; n += kRows) {
-    Row rows[kRows];
-    for (int r = 0; r < kRows; ++r) rows[r] = row_at(w, n + r < end ? n + r : end - 1);
-    __m512 sums[kRows][kM];
-    for (auto& row : sums)
-      for (__m512& s : row) s = _mm512_setzero_ps();
-    for (int unit = 0; unit < whole; ++unit) {
-      const uint8_t* x = packed + static_cast<size_t>(unit) * (L::kSteps * step_bytes(kPlanes));
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const uint8_t* ahead = rows[r].p + unit * unit_bytes + kPrefetch;
-        for (size_t i = 0; i < unit_bytes; i += 64)
-          _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T0);
-        Step steps[L::kSteps];
-        loader.template load<false>(rows[r], unit, kStepGroups, steps);
-#pragma GCC unroll 2
-        for (int s = 0; s < L::kSteps; ++s)
-#pragma GCC unroll 4
-          for (int i = 0; i < kM; ++i)
-            sums[r][i] = add_step<T, kPlanes>(steps[s], x + i * stride + s * step_bytes(kPlanes),
-                                              sums[r][i]);
-      }
-    }
-    if constexpr (L::kSteps == 1)
-      if (groups != 0) {
-        const uint8_t* x = packed + static_cast<size_t>(whole) * step_bytes(kPlanes);
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-          Step step;
-          loader.template load<true>(rows[r], whole, groups, &step);
-#pragma GCC unroll 4
-          for (int i = 0; i < kM; ++i)
-            sums[r][i] = add_step<T, kPlanes>(step, x + i * stride, sums[r][i]);
-        }
-      }
-    for (int r = 0; r < kRows && n + r < end; ++r)
-      for (int i = 0; i < kM; ++i) y[i * ldy + n + r] = _mm512_reduce_add_ps(sums[r][i]);
-  }
-}
-
-// ---- Many rows: 32 weight rows are unpacked to a panel, then multiplied with every activation row
-
-constexpr int kPanelRows = 32;
-
-// Panel: per step the 32-bit lanes of q[0], then of q[1], each of 32 weight rows side by side; per
-// group (or subgroup) 32 scales and 32 minima. For real planes floats instead of lanes.
-constexpr size_t kPanelStep = 2 * 16 * 4 * kPanelRows;
-constexpr size_t kRealPanelStep = kStep * 4 * kPanelRows;
-constexpr size_t kPanelScales = 8 * kPanelRows;  // of a step, in floats
-
-size_t scratch_bytes(const Matrix& w, Planes planes, size_t m) {
-  if (w.mode == QuantMode::mxfp8) return generic_loops().scratch_bytes(w, planes, m);
-  const size_t steps = steps_of(w);
-  return planes == Planes::real ? steps * kRealPanelStep
-                                : steps * (kPanelStep + 2 * kPanelScales * sizeof(float));
-}
+// ---- Many rows ----
 
 void transpose(__m512i (&v)[16]) {
   __m512i t[16];
@@ -362,93 +263,52 @@ void store_real_part(const Step (&rows)[16], int z, float* out) {
   for (int i = 0; i < 16; ++i) _mm512_store_si512(out + (16 * kPart + i) * kPanelRows, v[i]);
 }
 
-struct Panel {
-  uint8_t* q;
-  float* scales;
-  float* mins;
-};
-
-Panel panel_in(uint8_t* scratch, const Matrix& w) {
-  const size_t steps = steps_of(w);
-  auto* scales = reinterpret_cast<float*>(scratch + steps * kPanelStep);
-  return {scratch, scales, scales + steps * kPanelScales};
-}
-
-// Weight rows n to n + 31; rows from `end` on repeat the last.
+// A step of 16 weight rows, the first or second half of a panel's.
 template <class T, bool kReal>
-void fill_panel(const Matrix& w, size_t n, size_t end, const Panel& panel) {
-  using L = Loader<T>;
-  const L loader(w);
-  const int units = (w.cols + kStep * L::kSteps - 1) / (kStep * L::kSteps);
-  for (int half = 0; half < 2; ++half) {
-    Row rows[16];
-    for (int r = 0; r < 16; ++r) {
-      const size_t at = n + 16 * half + r;
-      rows[r] = row_at(w, at < end ? at : end - 1);
+void store_panel_step(const Step (&rows)[16], size_t step, int half, const Panel& panel) {
+  for (int z = 0; z < 2; ++z) {
+    if constexpr (kReal) {
+      auto* out = reinterpret_cast<float*>(panel.q + step * kRealPanelStep) + 16 * half +
+                  z * 64 * kPanelRows;
+      store_real_part<T, 0>(rows, z, out);
+      store_real_part<T, 1>(rows, z, out);
+      store_real_part<T, 2>(rows, z, out);
+      store_real_part<T, 3>(rows, z, out);
+    } else {
+      __m512i v[16];
+      for (int r = 0; r < 16; ++r) v[r] = rows[r].q[z];
+      transpose(v);
+      uint8_t* out = panel.q + step * kPanelStep + z * (kPanelStep / 2) + 64 * half;
+      for (int i = 0; i < 16; ++i) _mm512_store_si512(out + i * (4 * kPanelRows), v[i]);
     }
-    for (int unit = 0; unit < units; ++unit) {
-      Step steps[L::kSteps][16];
-      const int left = (w.cols - unit * kStep * L::kSteps) / kGroup;
-      for (int r = 0; r < 16; ++r) {
-        Step one[L::kSteps];
-        if (L::kSteps > 1 || left >= kStepGroups)
-          loader.template load<false>(rows[r], unit, kStepGroups, one);
-        else
-          loader.template load<true>(rows[r], unit, left, one);
-        for (int s = 0; s < L::kSteps; ++s) steps[s][r] = one[s];
-      }
-      for (int s = 0; s < L::kSteps; ++s) {
-        const size_t step = static_cast<size_t>(unit) * L::kSteps + s;
-        for (int z = 0; z < 2; ++z) {
-          if constexpr (kReal) {
-            auto* out = reinterpret_cast<float*>(panel.q + step * kRealPanelStep) + 16 * half +
-                        z * 64 * kPanelRows;
-            store_real_part<T, 0>(steps[s], z, out);
-            store_real_part<T, 1>(steps[s], z, out);
-            store_real_part<T, 2>(steps[s], z, out);
-            store_real_part<T, 3>(steps[s], z, out);
-          } else {
-            __m512i v[16];
-            for (int r = 0; r < 16; ++r) v[r] = steps[s][r].q[z];
-            transpose(v);
-            uint8_t* out = panel.q + step * kPanelStep + z * (kPanelStep / 2) + 64 * half;
-            for (int i = 0; i < 16; ++i) _mm512_store_si512(out + i * (4 * kPanelRows), v[i]);
-          }
-        }
-        if constexpr (!kReal) {
-          __m512 v[16];
-          for (int r = 0; r < 16; ++r) v[r] = steps[s][r].scale;
-          store_scales<T>(v, panel.scales + step * kPanelScales + 16 * half);
-          if constexpr (T::kHasMin) {
-            for (int r = 0; r < 16; ++r) v[r] = steps[s][r].min;
-            store_scales<T>(v, panel.mins + step * kPanelScales + 16 * half);
-          }
-        }
-      }
+  }
+  if constexpr (!kReal) {
+    __m512 v[16];
+    for (int r = 0; r < 16; ++r) v[r] = rows[r].scale;
+    store_scales<T>(v, panel.scales + step * kPanelScales + 16 * half);
+    if constexpr (T::kHasMin) {
+      for (int r = 0; r < 16; ++r) v[r] = rows[r].min;
+      store_scales<T>(v, panel.mins + step * kPanelScales + 16 * half);
     }
   }
 }
 
-// Where a tile of results goes, and which of its 32 columns there are.
-struct Tile {
-  float* y;
-  size_t ldy;
-  __mmask16 mask[2];
-};
-
 template <int kM>
 void store_tile(const Tile& t, const __m512 (&sums)[kM][2]) {
+  const uint32_t mask = static_cast<uint32_t>((1ull << t.columns) - 1);
   for (int i = 0; i < kM; ++i)
     for (int v = 0; v < 2; ++v)
-      _mm512_mask_storeu_ps(t.y + i * t.ldy + 16 * v, t.mask[v], sums[i][v]);
+      _mm512_mask_storeu_ps(t.y + i * t.ldy + 16 * v, static_cast<__mmask16>(mask >> (16 * v)),
+                            sums[i][v]);
 }
 
 // kM activation rows times the panel.
-template <bool kTwoScales, bool kHasMin, Planes kPlanes, int kM>
+template <class T, Planes kPlanes, int kM>
 void multiply_tile(const Panel& panel, const uint8_t* packed, size_t stride, int groups,
                    const Tile& tile) {
-  constexpr int kSub = kTwoScales ? 2 : 1;  // parts of a group with a scale each
-  constexpr int kLanes = 4 / kSub;          // 32-bit lanes of such a part, in each of q[0], q[1]
+  constexpr bool kHasMin = T::kHasMin;
+  constexpr int kSub = T::kTwoScales ? 2 : 1;  // parts of a group with a scale each
+  constexpr int kLanes = 4 / kSub;             // 32-bit lanes of such a part, in each of q[0], q[1]
   __m512 sums[kM][2];
   for (auto& row : sums) row[0] = row[1] = _mm512_setzero_ps();
   for (int g = 0; g < groups; ++g) {
@@ -537,90 +397,12 @@ void multiply_real_tile(const Panel& panel, const uint8_t* packed, size_t stride
   store_tile(tile, sums);
 }
 
-template <int kValue>
-struct Count {
-  static constexpr int value = kValue;
-};
-
-// Calls f with m, but at most kMax, as a type.
-template <int kMax, class F>
-void with_rows(size_t m, F&& f) {
-  if constexpr (kMax > 1)
-    if (m < kMax) return with_rows<kMax - 1>(m, f);
-  f(Count<kMax>{});
-}
-
-template <class T, Planes kPlanes>
-void multiply_matrix(const Matrix& w, const uint8_t* packed, size_t m, size_t begin, size_t end,
-                     float* y, size_t ldy, uint8_t* scratch) {
-  constexpr bool kReal = kPlanes == Planes::real;
-  constexpr int kMax = kReal ? 12 : 6;
-  const size_t stride = packed_bytes(w, kPlanes);
-  const Panel panel = panel_in(scratch, w);
-  for (size_t n = begin; n < end; n += kPanelRows) {
-    fill_panel<T, kReal>(w, n, end, panel);
-    const size_t columns = end - n < kPanelRows ? end - n : kPanelRows;
-    const uint32_t mask = static_cast<uint32_t>((1ull << columns) - 1);
-    for (size_t i = 0; i < m; i += kMax) {
-      const Tile tile{
-          y + i * ldy + n, ldy, {static_cast<__mmask16>(mask), static_cast<__mmask16>(mask >> 16)}};
-      with_rows<kMax>(m - i, [&](auto rows) {
-        if constexpr (kReal)
-          multiply_real_tile<rows.value>(panel, packed + i * stride, stride, w.cols / kGroup, tile);
-        else
-          multiply_tile<T::kTwoScales, T::kHasMin, kPlanes, rows.value>(
-              panel, packed + i * stride, stride, w.cols / kGroup, tile);
-      });
-    }
-  }
-}
-
-// Up to this many rows of activations, unpacking weights for each four of them costs less than a
-// panel.
-constexpr size_t kMaxVectors = 4;
-
-template <class T, Planes kPlanes>
-void multiply_planes(const Matrix& w, const uint8_t* packed, size_t m, size_t begin, size_t end,
-                     float* y, size_t ldy, uint8_t* scratch) {
-  if (m > kMaxVectors) {
-    multiply_matrix<T, kPlanes>(w, packed, m, begin, end, y, ldy, scratch);
-  } else if (m == 4) {
-    multiply_vectors<T, kPlanes, 4>(w, packed, begin, end, y, ldy);
-  } else {
-    const size_t stride = packed_bytes(w, kPlanes);
-    if (m >= 2) multiply_vectors<T, kPlanes, 2>(w, packed, begin, end, y, ldy);
-    if (m % 2 != 0)
-      multiply_vectors<T, kPlanes, 1>(w, packed + (m - 1) * stride, begin, end, y + (m - 1) * ldy,
-                                      ldy);
-  }
-}
-
-void multiply(const Matrix& w, Planes planes, const uint8_t* packed, size_t m, size_t begin,
-              size_t end, float* y, size_t ldy, uint8_t* scratch) {
-  if (begin == end) return;
-  if (w.mode == QuantMode::mxfp8)
-    return generic_loops().multiply(w, planes, packed, m, begin, end, y, ldy, scratch);
-  with_type(w, [&](auto type) {
-    using T = decltype(type);
-    if (planes == Planes::one)
-      multiply_planes<T, Planes::one>(w, packed, m, begin, end, y, ldy, scratch);
-    else if (planes == Planes::two)
-      multiply_planes<T, Planes::two>(w, packed, m, begin, end, y, ldy, scratch);
-    else
-      multiply_planes<T, Planes::real>(w, packed, m, begin, end, y, ldy, scratch);
-  });
-}
-
-void convert(const float* x, size_t n, Number number, void* out) {
-  if (number == Number::f32) return generic_loops().convert(x, n, number, out);
-  auto* half = static_cast<uint16_t*>(out);
-  if (number == Number::bf16)
-    for (size_t i = 0; i < n; ++i) half[i] = f32_to_bf16(x[i]);
-  else
-    for (size_t i = 0; i < n; ++i) half[i] = f32_to_f16(x[i]);
-}
-
 }  // namespace
+}  // namespace mlxcpp::kernels::quant
+
+#include "kernels/quant_loops-inl.h"
+
+namespace mlxcpp::kernels::quant {
 
 const Loops& avx512_loops() {
   static constexpr Loops kLoops{packed_bytes, pack, scratch_bytes, multiply, convert};

@@ -135,11 +135,12 @@ inline void add_fifth_bit(const uint8_t* p, uint8_t* q) {
 }
 
 // Each type says: the offset of its integers, whether it has minima, whether it has two scales per
-// group, whether integers go beyond 6 bits, and how group g of row n is read.
+// group, its largest integer, and how group g of row n is read.
 template <int kBits>
 struct Affine {
   static constexpr int kOffset = 0;
-  static constexpr bool kHasMin = true, kTwoScales = false, kWide = kBits == 8;
+  static constexpr bool kHasMin = true, kTwoScales = false;
+  static constexpr int kLargest = (1 << kBits) - 1;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
     const uint8_t* p = w.data + n * w.row_bytes + static_cast<size_t>(g) * (4 * kBits);
@@ -160,7 +161,8 @@ inline constexpr uint8_t kFp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14,
 
 struct MxFp4 {
   static constexpr int kOffset = 16;
-  static constexpr bool kHasMin = false, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = false, kTwoScales = false;
+  static constexpr int kLargest = 28;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
     zip_nibbles(w.data + n * w.row_bytes + static_cast<size_t>(g) * 16, out.q);
@@ -171,7 +173,8 @@ struct MxFp4 {
 
 struct NvFp4 {
   static constexpr int kOffset = 16;
-  static constexpr bool kHasMin = false, kTwoScales = true, kWide = false;
+  static constexpr bool kHasMin = false, kTwoScales = true;
+  static constexpr int kLargest = 28;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
     zip_nibbles(w.data + n * w.row_bytes + static_cast<size_t>(g) * 16, out.q);
@@ -183,7 +186,8 @@ struct NvFp4 {
 
 struct Q4_0 {
   static constexpr int kOffset = 8;
-  static constexpr bool kHasMin = false, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = false, kTwoScales = false;
+  static constexpr int kLargest = 15;
   static constexpr int kBytes = 18;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -195,7 +199,8 @@ struct Q4_0 {
 
 struct Q4_1 {
   static constexpr int kOffset = 0;
-  static constexpr bool kHasMin = true, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = true, kTwoScales = false;
+  static constexpr int kLargest = 15;
   static constexpr int kBytes = 20;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -208,7 +213,8 @@ struct Q4_1 {
 
 struct Q5_0 {
   static constexpr int kOffset = 16;
-  static constexpr bool kHasMin = false, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = false, kTwoScales = false;
+  static constexpr int kLargest = 31;
   static constexpr int kBytes = 22;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -221,7 +227,8 @@ struct Q5_0 {
 
 struct Q5_1 {
   static constexpr int kOffset = 0;
-  static constexpr bool kHasMin = true, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = true, kTwoScales = false;
+  static constexpr int kLargest = 31;
   static constexpr int kBytes = 24;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -235,7 +242,8 @@ struct Q5_1 {
 
 struct Q8_0 {
   static constexpr int kOffset = 128;
-  static constexpr bool kHasMin = false, kTwoScales = false, kWide = true;
+  static constexpr bool kHasMin = false, kTwoScales = false;
+  static constexpr int kLargest = 255;
   static constexpr int kBytes = 34;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -252,7 +260,8 @@ inline const uint8_t* super_block(const Matrix& w, size_t n, int g, int bytes) {
 
 struct Q2_K {  // scales[16], qs[64], d, dmin
   static constexpr int kOffset = 0;
-  static constexpr bool kHasMin = true, kTwoScales = true, kWide = false;
+  static constexpr bool kHasMin = true, kTwoScales = true;
+  static constexpr int kLargest = 3;
   static constexpr int kBytes = 84;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -270,7 +279,8 @@ struct Q2_K {  // scales[16], qs[64], d, dmin
 
 struct Q3_K {  // hmask[32], qs[64], scales[12], d
   static constexpr int kOffset = 4;
-  static constexpr bool kHasMin = false, kTwoScales = true, kWide = false;
+  static constexpr bool kHasMin = false, kTwoScales = true;
+  static constexpr int kLargest = 7;
   static constexpr int kBytes = 110;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -310,7 +320,8 @@ inline void k_scale_min(const uint8_t* block, int i, Group& out) {
 
 struct Q4_K {  // d, dmin, scales[12], qs[128]
   static constexpr int kOffset = 0;
-  static constexpr bool kHasMin = true, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = true, kTwoScales = false;
+  static constexpr int kLargest = 15;
   static constexpr int kBytes = 144;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -324,7 +335,8 @@ struct Q4_K {  // d, dmin, scales[12], qs[128]
 
 struct Q5_K {  // d, dmin, scales[12], qh[32], qs[128]
   static constexpr int kOffset = 0;
-  static constexpr bool kHasMin = true, kTwoScales = false, kWide = false;
+  static constexpr bool kHasMin = true, kTwoScales = false;
+  static constexpr int kLargest = 31;
   static constexpr int kBytes = 176;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -340,7 +352,8 @@ struct Q5_K {  // d, dmin, scales[12], qh[32], qs[128]
 
 struct Q6_K {  // ql[128], qh[64], scales[16], d
   static constexpr int kOffset = 32;
-  static constexpr bool kHasMin = false, kTwoScales = true, kWide = false;
+  static constexpr bool kHasMin = false, kTwoScales = true;
+  static constexpr int kLargest = 63;
   static constexpr int kBytes = 210;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {
@@ -362,7 +375,8 @@ inline constexpr uint8_t kIq4Nl[16] = {1,   24,  45,  63,  79,  93,  106, 118,
 
 struct Iq4Nl {
   static constexpr int kOffset = 128;
-  static constexpr bool kHasMin = false, kTwoScales = false, kWide = true;
+  static constexpr bool kHasMin = false, kTwoScales = false;
+  static constexpr int kLargest = 241;
   static constexpr int kBytes = 18;
 
   static void unpack(const Matrix& w, size_t n, int g, Group& out) {

@@ -7,43 +7,24 @@
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 
-#include "kernels/quant_unpack.h"
+namespace mlxcpp::kernels::quant {
+namespace {
+inline constexpr int kLanes = 16;
+}
+}  // namespace mlxcpp::kernels::quant
 
-// The types as AVX-512 reads them: 128 weights of a row, a step, in two vectors of bytes.
+#include "kernels/quant_layout-inl.h"
+
+// The types as AVX-512 reads them, a step of 128 weights at a time.
 
 namespace mlxcpp::kernels::quant {
 namespace {
-
-inline constexpr int kStep = 128;
-inline constexpr int kStepGroups = kStep / kGroup;
-
-// Where the weights of a step lie in its two vectors q[0] and q[1]. In any order the 32-bit lanes
-// 4j to 4j+3 of both hold group j, so that its sums come out in those lanes.
-enum class Order {
-  halves,    // first half of each group in q[0], second half in q[1]
-  sixteens,  // the same, and lanes 4j and 4j+1 hold the first subgroup: its 64-bit parts alternate
-  pairs      // even elements in q[0], odd ones in q[1]; subgroups lie as in sixteens
-};
 
 struct Step {
   __m512i q[2];
   __m512 scale;  // by lanes
   __m512 min;    // by lanes; only if the type has minima
 };
-
-struct Row {
-  const uint8_t* p;
-  const uint8_t* scales;
-  const uint8_t* biases;
-};
-
-inline Row row_at(const Matrix& w, size_t n) {
-  const uint8_t* p = w.data + n * w.row_bytes;
-  if (w.scales == nullptr) return {p, nullptr, nullptr};
-  const size_t size = w.mode != QuantMode::affine ? 1 : w.scale_number == Number::f32 ? 4 : 2;
-  const size_t offset = n * (w.cols / w.group_size) * size;
-  return {p, w.scales + offset, w.biases != nullptr ? w.biases + offset : nullptr};
-}
 
 struct alignas(64) Words {
   uint16_t v[32];
@@ -85,7 +66,7 @@ inline __m512i lookup(const uint8_t (&table)[16], __m512i index) {
 template <class T, int kNibbles, int kFifthBits>
 struct LoadBlocks {
   static constexpr Order kOrder = Order::halves;
-  static constexpr int kSteps = 1;
+  static constexpr int kSteps = 1, kUnitBytes = kStepGroups * T::kBytes;
 
   static constexpr Words nibble_words() {
     Words w{};
@@ -149,7 +130,7 @@ struct LoadIq4Nl : LoadBlocks<Iq4Nl, 2, -1> {
 
 struct LoadQ8_0 {
   static constexpr Order kOrder = Order::halves;
-  static constexpr int kSteps = 1;
+  static constexpr int kSteps = 1, kUnitBytes = kStepGroups * Q8_0::kBytes;
 
   explicit LoadQ8_0(const Matrix&) {}
 
@@ -192,7 +173,7 @@ inline __m512i lanes_of_eights(int s) {
 template <class T>
 struct LoadK4 {
   static constexpr Order kOrder = Order::halves;
-  static constexpr int kSteps = 2;
+  static constexpr int kSteps = 2, kUnitBytes = T::kBytes;
 
   explicit LoadK4(const Matrix&) {}
 
@@ -246,7 +227,7 @@ inline void to_sixteens(__m512i a, __m512i b, Step* out) {
 
 struct LoadQ6K {
   static constexpr Order kOrder = Order::sixteens;
-  static constexpr int kSteps = 2;
+  static constexpr int kSteps = 2, kUnitBytes = Q6_K::kBytes;
 
   explicit LoadQ6K(const Matrix&) {}
 
@@ -325,7 +306,7 @@ inline void load_pairs(const uint8_t* p, int step, int groups, Step* out) {
 
 struct LoadAffine4 {
   static constexpr Order kOrder = Order::pairs;
-  static constexpr int kSteps = 1;
+  static constexpr int kSteps = 1, kUnitBytes = kStep / 2;
 
   explicit LoadAffine4(const Matrix& w) : scales(w) {}
 
@@ -341,7 +322,7 @@ struct LoadAffine4 {
 
 struct LoadAffine8 {
   static constexpr Order kOrder = Order::halves;
-  static constexpr int kSteps = 1;
+  static constexpr int kSteps = 1, kUnitBytes = kStep;
 
   explicit LoadAffine8(const Matrix& w) : scales(w) {}
 
@@ -362,7 +343,7 @@ struct LoadAffine8 {
 
 struct LoadMxFp4 {
   static constexpr Order kOrder = Order::pairs;
-  static constexpr int kSteps = 1;
+  static constexpr int kSteps = 1, kUnitBytes = kStep / 2;
 
   explicit LoadMxFp4(const Matrix& w) : scales(w) {}
 
@@ -382,7 +363,7 @@ struct LoadMxFp4 {
 template <class T>
 struct LoadPlain {
   static constexpr Order kOrder = T::kTwoScales ? Order::sixteens : Order::halves;
-  static constexpr int kSteps = 1;
+  static constexpr int kSteps = 1, kUnitBytes = 0;
 
   explicit LoadPlain(const Matrix& m) : w(m) {}
 
@@ -414,60 +395,7 @@ struct LoadPlain {
   const Matrix& w;
 };
 
-template <class T>
-struct LoaderOf {
-  using type = LoadPlain<T>;
-};
-template <>
-struct LoaderOf<Affine<4>> {
-  using type = LoadAffine4;
-};
-template <>
-struct LoaderOf<Affine<8>> {
-  using type = LoadAffine8;
-};
-template <>
-struct LoaderOf<MxFp4> {
-  using type = LoadMxFp4;
-};
-template <>
-struct LoaderOf<Q4_0> {
-  using type = LoadBlocks<Q4_0, 2, -1>;
-};
-template <>
-struct LoaderOf<Q4_1> {
-  using type = LoadBlocks<Q4_1, 4, -1>;
-};
-template <>
-struct LoaderOf<Q5_0> {
-  using type = LoadBlocks<Q5_0, 6, 2>;
-};
-template <>
-struct LoaderOf<Q5_1> {
-  using type = LoadBlocks<Q5_1, 8, 4>;
-};
-template <>
-struct LoaderOf<Q8_0> {
-  using type = LoadQ8_0;
-};
-template <>
-struct LoaderOf<Q4_K> {
-  using type = LoadK4<Q4_K>;
-};
-template <>
-struct LoaderOf<Q5_K> {
-  using type = LoadK4<Q5_K>;
-};
-template <>
-struct LoaderOf<Q6_K> {
-  using type = LoadQ6K;
-};
-template <>
-struct LoaderOf<Iq4Nl> {
-  using type = LoadIq4Nl;
-};
-template <class T>
-using Loader = typename LoaderOf<T>::type;
-
 }  // namespace
 }  // namespace mlxcpp::kernels::quant
+
+#include "kernels/quant_loaders-inl.h"

@@ -14,14 +14,14 @@ using tools::progress_bar;
 using tools::progress_line;
 using tools::Terminal;
 
-const Progress kHalf{"model.safetensors", 137000000, 274000000, 10000000};
+const Progress kHalf{"model.safetensors", 137000000, 274000000, 10000000, false};
 
 // What a display wrote while it was told the steps.
 std::string shown(const Terminal& terminal, const std::vector<uint64_t>& steps, uint64_t total) {
   std::FILE* file = std::tmpfile();
   {
     const auto show = progress_bar(file, terminal);
-    for (const uint64_t done : steps) show({"f", done, total, 0});
+    for (const uint64_t done : steps) show({"f", done, total, 0, false});
   }
   std::string text(static_cast<size_t>(std::ftell(file)), '\0');
   std::rewind(file);
@@ -39,8 +39,8 @@ TEST(ProgressLine, ShowsShareSizesSpeedAndTimeLeft) {
 }
 
 TEST(ProgressLine, FitsEveryWidth) {
-  for (const Progress& p : {kHalf, Progress{"f", 5, 0, 3}, Progress{"", 0, 1, 0},
-                            Progress{std::string(300, 'n'), 1, 3, 1e-9}})
+  for (const Progress& p : {kHalf, Progress{"f", 5, 0, 3, false}, Progress{"", 0, 1, 0, false},
+                            Progress{std::string(300, 'n'), 1, 3, 1e-9, false}})
     for (int width = 1; width < 200; ++width)
       EXPECT_LE(progress_line(p, width, false).size(), static_cast<size_t>(width));
 }
@@ -48,7 +48,7 @@ TEST(ProgressLine, FitsEveryWidth) {
 TEST(ProgressLine, DropsWhatIsLeastUseful) {
   EXPECT_EQ(progress_line(kHalf, 4, false), " 50%");
   EXPECT_EQ(progress_line(kHalf, 28, false), " 50%  137.0 MB of 274.0 MB");
-  EXPECT_EQ(progress_line({"f", 137000000, 0, 0}, 40, false), "f  137.0 MB");
+  EXPECT_EQ(progress_line({"f", 137000000, 0, 0, false}, 40, false), "f  137.0 MB");
 }
 
 TEST(ProgressLine, ColoursTheBarOnlyWhenAsked) {
@@ -71,6 +71,15 @@ TEST(ProgressBar, WritesALineForEachTenthElsewhere) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 11);
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_TRUE(text.ends_with("f  100%  1.0 kB of 1.0 kB\n")) << text;
+}
+
+TEST(ProgressBar, EndsWithTheDownload) {
+  std::FILE* file = std::tmpfile();
+  const auto show = progress_bar(file, {.interactive = true, .colour = false, .width = 40});
+  show({"f", 10, 10, 0, true});
+  EXPECT_EQ(std::fseek(file, -1, SEEK_CUR), 0);
+  EXPECT_EQ(std::fgetc(file), '\n');
+  std::fclose(file);
 }
 
 TEST(ProgressBar, WritesFewLinesWhenTheTotalIsUnknown) {

@@ -72,8 +72,14 @@ void MemoryOptions::add(CLI::App& app) {
 }
 
 void MemoryOptions::apply() const {
-  if (cache_size) mlx::core::set_cache_limit(static_cast<size_t>(*cache_size) << 20);
-  if (memory_size) mlx::core::set_memory_limit(static_cast<size_t>(*memory_size) << 20);
+  const auto bytes = [](const std::optional<int>& megabytes) {
+    return megabytes ? std::optional(static_cast<size_t>(*megabytes) << 20) : std::nullopt;
+  };
+  set_memory_limits({.cache_limit = bytes(cache_size), .memory_limit = bytes(memory_size)});
+}
+
+void MemoryOptions::report() const {
+  if (memory_stats) fmt::print(stderr, "{}", mlxcpp::memory_stats().summary());
 }
 
 void ComputeOptions::add(CLI::App& app) {

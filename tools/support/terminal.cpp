@@ -68,16 +68,18 @@ class ProgressDisplay {
   void show(const Progress& progress) {
     if (terminal_.interactive) {
       put(kEraseLine + progress_line(progress, terminal_.width - 1, terminal_.colour));
-      drawn_ = true;
+      drawn_ = !progress.finished;
+      if (progress.finished) put("\n");
       return;
     }
     // Plain lines: whenever another tenth is done, or twice as much where the total is unknown.
     const uint64_t step = progress.total
                               ? static_cast<uint64_t>(share_of(progress) * 10)
                               : static_cast<uint64_t>(std::bit_width(progress.done / kFirstStep));
-    if (drawn_ && step == step_) return;
+    if (drawn_ && (progress.finished ? progress.done == done_ : step == step_)) return;
     put(progress_line(progress, 0, false) + "\n");
     step_ = step;
+    done_ = progress.done;
     drawn_ = true;
   }
 
@@ -90,7 +92,7 @@ class ProgressDisplay {
   std::FILE* stream_;
   Terminal terminal_;
   bool drawn_ = false;
-  uint64_t step_ = 0;
+  uint64_t step_ = 0, done_ = 0;  // of the last plain line
 };
 
 }  // namespace

@@ -21,7 +21,8 @@ Terminal terminal_of(std::FILE* stream);
 std::string progress_line(const Progress& progress, int width, bool colour);
 
 // Shows a download on `stream`: on a terminal one line that is drawn again and again, else a
-// whole line at the start, at each tenth and at the end. Ends its line when the last copy goes.
+// whole line at the start, at each tenth and at the end. Ends its line with the download, or
+// when the last copy goes.
 std::function<void(const Progress&)> progress_bar(std::FILE* stream = stderr);
 std::function<void(const Progress&)> progress_bar(std::FILE* stream, const Terminal& terminal);
 
