@@ -318,16 +318,16 @@ template <class Row, int R, int N>
   F acc[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) acc[r][n] = load(values + r * width + d + n * W);
-  const bool part = d + N * W > a.value_dim;  // only when N is 1
+  [[maybe_unused]] const bool part = d + W > a.value_dim;
   const std::byte* keys = k.data + static_cast<ptrdiff_t>(first + kAttentionBlock) * k.token;
   for (int j = 0; j < count; ++j, keys += k.token) {
     if (ahead) prefetch(keys, d, N * W, ahead);
     const Row value(v, first + j, a);
     F x[N];
-    if (part)
-      x[0] = value.at(d, a.value_dim - d);
-    else
+    if constexpr (N > 1)
       value.run(d, x);
+    else
+      x[0] = part ? value.at(d, a.value_dim - d) : value.at(d);
     for (int r = 0; r < R; ++r) {
       const F weight = set1(p[r * kAttentionBlock + j]);
       for (int n = 0; n < N; ++n) acc[r][n] = fma(weight, x[n], acc[r][n]);
