@@ -43,12 +43,17 @@ inline F capped(F x, F cap, F inverse) {
   return mul(cap, select_below(y, 0.0f, sub(zero(), t), t));
 }
 
-// One token's keys or values as floats, W at a time from element d (a multiple of W).
+// One token's keys or values as floats: at(d) is W of them from element d (a multiple of W), run()
+// N times as many, at(d, n) the last n < W and zeros.
 struct RowF32 {
   const float* data;
   RowF32(const KvPlane& p, ptrdiff_t token, const AttentionArgs&)
       : data(reinterpret_cast<const float*>(p.data + token * p.token)) {}
   F at(int d) const { return load(data + d); }
+  template <int N>
+  void run(int d, F (&x)[N]) const {
+    for (int n = 0; n < N; ++n) x[n] = load(data + d + n * W);
+  }
   F at(int d, int n) const {
     float part[W] = {};
     for (int i = 0; i < n; ++i) part[i] = data[d + i];
@@ -62,6 +67,10 @@ struct RowHalf {
   RowHalf(const KvPlane& p, ptrdiff_t token, const AttentionArgs&)
       : data(reinterpret_cast<const uint16_t*>(p.data + token * p.token)) {}
   F at(int d) const { return Load(data + d); }
+  template <int N>
+  void run(int d, F (&x)[N]) const {
+    for (int n = 0; n < N; ++n) x[n] = Load(data + d + n * W);
+  }
   F at(int d, int n) const {
     uint16_t part[W] = {};
     for (int i = 0; i < n; ++i) part[i] = data[d + i];
@@ -94,10 +103,18 @@ struct RowQuantized {
         biases(p.biases + token * p.scale_token),
         shift(a.group_shift),
         format(a.scale_format) {}
-  F at(int d) const {
-    const F codes = Bits == 8 ? load_u8(data + d) : load_u4(data + d / 2);
-    const int group = d >> shift;
-    return fma(codes, set1(scale_at(format, scales, group)), set1(scale_at(format, biases, group)));
+  F scale(int group) const { return set1(scale_at(format, scales, group)); }
+  F bias(int group) const { return set1(scale_at(format, biases, group)); }
+  F codes(int d) const { return Bits == 8 ? load_u8(data + d) : load_u4(data + d / 2); }
+  F at(int d) const { return fma(codes(d), scale(d >> shift), bias(d >> shift)); }
+  template <int N>
+  void run(int d, F (&x)[N]) const {
+    F s = scale(d >> shift), b = bias(d >> shift);
+    for (int n = 0; n < N; ++n) {
+      const int i = d + n * W;
+      if (n > 0 && (i & ((1 << shift) - 1)) == 0) s = scale(i >> shift), b = bias(i >> shift);
+      x[n] = fma(codes(i), s, b);
+    }
   }
   F at(int, int) const { return zero(); }
 };
@@ -117,6 +134,10 @@ inline void with_row_type(const AttentionArgs& a, Fn&& f) {
     case KvFormat::q4:
       return f.template operator()<RowQuantized<4>>();
   }
+}
+
+constexpr int bits_of(KvFormat f) {
+  return f == KvFormat::f32 ? 32 : f == KvFormat::q8 ? 8 : f == KvFormat::q4 ? 4 : 16;
 }
 
 inline KvPlane at_head(KvPlane p, int b, int g) {
@@ -226,13 +247,22 @@ inline void clear(const AttentionState& state, int rows, int width) {
 
 // --- few rows: keys and values are read once, where they lie ---
 
-// s[r][j] = q[r] . key j, for R rows and `count` keys from token `first`.
+// Brings the bytes of elements [d, d + n) of one token towards the core; `bits` an element, 0:
+// none.
+inline void prefetch(const std::byte* row, int d, int n, int bits) {
+  for (int i = d * bits / 8; i < (d + n) * bits / 8; i += 64) __builtin_prefetch(row + i, 0, 2);
+}
+
+// s[r][j] = q[r] . key j, for R rows and `count` keys from token `first`. Meanwhile the same
+// tokens' values are fetched, of `ahead` bits an element.
 template <class Row, int R>
 [[gnu::noinline]] void few_scores(const AttentionArgs& a, const KvPlane& k, int first, int count,
-                                  const float* q, int q_stride, float* s) {
-  const int whole = a.dim / W * W, rest = a.dim - whole;
+                                  const float* q, int q_stride, float* s, const KvPlane& v,
+                                  int ahead) {
+  const int pairs = a.dim / (2 * W) * (2 * W), whole = a.dim / W * W, rest = a.dim - whole;
   int j = 0;
   for (; j + 4 <= count; j += 4) {
+    const std::byte* values = v.data + static_cast<ptrdiff_t>(first + j) * v.token;
     const Row k0(k, first + j, a), k1(k, first + j + 1, a), k2(k, first + j + 2, a),
         k3(k, first + j + 3, a);
     F acc[R][4];
@@ -247,7 +277,18 @@ template <class Row, int R>
         acc[r][3] = fma(x, x3, acc[r][3]);
       }
     };
-    for (int d = 0; d < whole; d += W) step(d, k0.at(d), k1.at(d), k2.at(d), k3.at(d));
+    for (int d = 0; d < pairs; d += 2 * W) {
+      if (ahead)
+        for (int i = 0; i < 4; ++i) prefetch(values + i * v.token, d, 2 * W, ahead);
+      F x0[2], x1[2], x2[2], x3[2];
+      k0.run(d, x0);
+      k1.run(d, x1);
+      k2.run(d, x2);
+      k3.run(d, x3);
+      step(d, x0[0], x1[0], x2[0], x3[0]);
+      step(d + W, x0[1], x1[1], x2[1], x3[1]);
+    }
+    if (pairs < whole) step(pairs, k0.at(pairs), k1.at(pairs), k2.at(pairs), k3.at(pairs));
     if (rest)
       step(whole, k0.at(whole, rest), k1.at(whole, rest), k2.at(whole, rest), k3.at(whole, rest));
     for (int r = 0; r < R; ++r)
@@ -272,15 +313,21 @@ template <class Row, int R>
 // values[r][d] += sum over j of p[r][j] * value j [d], for N vectors from d.
 template <class Row, int R, int N>
 [[gnu::noinline]] void few_values(const AttentionArgs& a, const KvPlane& v, int first, int count,
-                                  int d, const float* p, float* values, int width) {
+                                  int d, const float* p, float* values, int width, const KvPlane& k,
+                                  int ahead) {
   F acc[R][N];
   for (int r = 0; r < R; ++r)
     for (int n = 0; n < N; ++n) acc[r][n] = load(values + r * width + d + n * W);
-  const bool part = d + N * W > a.value_dim;  // only when N is 1
-  for (int j = 0; j < count; ++j) {
+  [[maybe_unused]] const bool part = d + W > a.value_dim;
+  const std::byte* keys = k.data + static_cast<ptrdiff_t>(first + kAttentionBlock) * k.token;
+  for (int j = 0; j < count; ++j, keys += k.token) {
+    if (ahead) prefetch(keys, d, N * W, ahead);
     const Row value(v, first + j, a);
     F x[N];
-    for (int n = 0; n < N; ++n) x[n] = part ? value.at(d, a.value_dim - d) : value.at(d + n * W);
+    if constexpr (N > 1)
+      value.run(d, x);
+    else
+      x[0] = part ? value.at(d, a.value_dim - d) : value.at(d);
     for (int r = 0; r < R; ++r) {
       const F weight = set1(p[r * kAttentionBlock + j]);
       for (int n = 0; n < N; ++n) acc[r][n] = fma(weight, x[n], acc[r][n]);
@@ -290,13 +337,20 @@ template <class Row, int R, int N>
     for (int n = 0; n < N; ++n) store(values + r * width + d + n * W, acc[r][n]);
 }
 
+// All columns, few keys at a time: they stay in the first cache while columns are walked. The keys
+// of the next block are fetched meanwhile.
 template <class Row, int R>
 inline void few_values(const AttentionArgs& a, const KvPlane& v, int first, int count,
-                       const float* p, float* values, int width) {
-  int d = 0;
-  for (; d + 4 * W <= a.value_dim; d += 4 * W)
-    few_values<Row, R, 4>(a, v, first, count, d, p, values, width);
-  for (; d < a.value_dim; d += W) few_values<Row, R, 1>(a, v, first, count, d, p, values, width);
+                       const float* p, float* values, int width, const KvPlane& k, int ahead) {
+  constexpr int kAtATime = 16;
+  for (int j = 0; j < count; j += kAtATime) {
+    const int n = count - j < kAtATime ? count - j : kAtATime;
+    int d = 0;
+    for (; d + 4 * W <= a.value_dim; d += 4 * W)
+      few_values<Row, R, 4>(a, v, first + j, n, d, p + j, values, width, k, ahead);
+    for (; d < a.value_dim; d += W)
+      few_values<Row, R, 1>(a, v, first + j, n, d, p + j, values, width, k, ahead);
+  }
 }
 
 // Calls f.template operator()<R>(row) for rows in groups of kFewRows, then for what is left.
@@ -325,6 +379,7 @@ void few(const AttentionArgs& a, int b, int g, int row_begin, int row_end, int k
   const int q_stride = attention_padded(a.dim);
   float* q = scratch;
   float* s = q + static_cast<ptrdiff_t>(attention_padded_rows(rows)) * q_stride;
+  const int bits = bits_of(a.kv_format);
   load_queries(a, b, g, row_begin, row_end, q, q_stride);
   clear(state, rows, width);
   with_row_type(a, [&]<class Row>() {
@@ -332,10 +387,10 @@ void few(const AttentionArgs& a, int b, int g, int row_begin, int row_end, int k
       const int n = key_end - key < kAttentionBlock ? key_end - key : kAttentionBlock;
       for_each_part(a, key, key + n,
                     [&](const KvSegment& segment, int first, int count, int column) {
-                      const KvPlane k = at_head(segment.k, b, g);
+                      const KvPlane k = at_head(segment.k, b, g), v = at_head(segment.v, b, g);
                       in_row_groups(rows, [&]<int R>(int r) {
                         few_scores<Row, R>(a, k, first, count, q + r * q_stride, q_stride,
-                                           s + r * kAttentionBlock + column);
+                                           s + r * kAttentionBlock + column, v, r == 0 ? bits : 0);
                       });
                     });
       for (int r = 0; r < rows; ++r)
@@ -343,10 +398,10 @@ void few(const AttentionArgs& a, int b, int g, int row_begin, int row_end, int k
                      state.sum[r], state.values + r * width);
       for_each_part(a, key, key + n,
                     [&](const KvSegment& segment, int first, int count, int column) {
-                      const KvPlane v = at_head(segment.v, b, g);
+                      const KvPlane k = at_head(segment.k, b, g), v = at_head(segment.v, b, g);
                       in_row_groups(rows, [&]<int R>(int r) {
                         few_values<Row, R>(a, v, first, count, s + r * kAttentionBlock + column,
-                                           state.values + r * width, width);
+                                           state.values + r * width, width, k, r == 0 ? bits : 0);
                       });
                     });
     }
