@@ -327,7 +327,8 @@ pub unsafe extern "C" fn mlxcpp_template_render(
     error: *mut Buffer,
 ) -> i32 {
     guard(error, || {
-        *text = give_text((*template).render(messages.text("messages")?, context.text("context")?)?);
+        *text =
+            give_text((*template).render(messages.text("messages")?, context.text("context")?)?);
         Ok(())
     })
 }

@@ -1,6 +1,7 @@
 //! Tokenizers and chat templates behind a C ABI (abi.rs); the C++ face is in ../*.h.
 
 mod abi;
+mod bounded;
 mod bpe;
 mod clock;
 mod detokenizer;

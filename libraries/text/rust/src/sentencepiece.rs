@@ -119,8 +119,8 @@ impl<'a> SentencePiece<'a> {
                         2 => Kind::Bpe,
                         _ => {
                             return fail(format!(
-                                "SentencePiece model type {x}: only unigram (1) and BPE (2) are known"
-                            ))
+                            "SentencePiece model type {x}: only unigram (1) and BPE (2) are known"
+                        ))
                         }
                     }
                 }

@@ -49,10 +49,8 @@ impl Tokenizer {
         if let Some(part) = read::<NormalizerWrapper>(parts.normalizer, "normalizer")? {
             pipeline.with_normalizer(Some(part)).map_err(|e| format!("normalizer: {e}"))?;
         }
-        pipeline.with_pre_tokenizer(read::<PreTokenizerWrapper>(
-            parts.pre_tokenizer,
-            "pre_tokenizer",
-        )?);
+        pipeline
+            .with_pre_tokenizer(read::<PreTokenizerWrapper>(parts.pre_tokenizer, "pre_tokenizer")?);
         pipeline.with_post_processor(read::<PostProcessorWrapper>(
             parts.post_processor,
             "post_processor",
