@@ -62,9 +62,10 @@ size_t reuse(Memory& memory, const LanguageModel& model, const CacheOptions& opt
   return common;
 }
 
-// The random numbers of each answer are others, all decided by the one seed.
+// The random numbers of each answer are others, all decided by the one seed. The first answer's are
+// those of a lone prompt; the others' seeds are mixed twice, since the samplers mix once.
 uint64_t seed_of_answer(uint64_t seed, uint64_t answer) {
-  return seed + answer * 0x9E3779B97F4A7C15u;  // the golden ratio's fraction: far apart
+  return answer == 0 ? seed : mixed_seed(~seed, answer);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "lm_common/model_container.h"
 
+#include "core/log.h"
 #include "lm_common/memory.h"
 
 namespace mlxcpp {
@@ -10,6 +11,11 @@ ModelContainer::ModelContainer(std::function<ModelContext()> make, ContainerOpti
   const mx::Device device = options.device.value_or(mx::default_device());
   home_->options = std::move(options);
   worker_ = std::make_unique<Worker>([home = home_] {
+    try {
+      mx::synchronize();  // an answer that was dropped may have left a token in the making
+    } catch (const std::exception& e) {
+      log::debug("{}", e.what());  // nobody waits for it any more
+    }
     home->context.reset();  // on the thread of its arrays
     mx::clear_streams();
   });

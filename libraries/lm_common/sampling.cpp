@@ -4,6 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/sampling.h"
+#include "kernels/softmax.h"
+#include "lm_common/sampling_kernels.h"
+
 namespace mlxcpp {
 namespace {
 
@@ -35,43 +39,28 @@ mx::array row(const std::vector<int>& values) {
 }  // namespace
 
 mx::array top_k(const mx::array& logprobs, int k) {
-  const int vocab = logprobs.shape(-1);
-  if (k >= vocab) return logprobs;
-  const mx::array order = mx::argpartition(mx::negative(logprobs), k - 1, -1);
-  return mx::put_along_axis(logprobs, last_axis(order, k, vocab),
-                            mx::array(-kInfinity, logprobs.dtype()), -1);
+  if (k >= logprobs.shape(-1)) return logprobs;
+  const kernels::TopK best = kernels::top_k(logprobs, k);
+  return mx::put_along_axis(mx::full(logprobs.shape(), -kInfinity, logprobs.dtype()), best.indices,
+                            best.values, -1);
 }
 
-mx::array top_p(const mx::array& logprobs, float p) {
-  const mx::array order = mx::argsort(logprobs, -1);  // ascending
-  const mx::array sorted = mx::take_along_axis(mx::exp(logprobs), order, -1);
-  const mx::array mass = mx::cumsum(sorted, -1);
-  // Back to the order of the vocabulary.
-  const mx::array mass_of_token = mx::put_along_axis(mx::zeros_like(mass), order, mass, -1);
-  // The most likely token stays even where rounding leaves the total below 1 - p.
-  const mx::array best = last_axis(order, order.shape(-1) - 1, order.shape(-1));
-  const mx::array removed = mx::put_along_axis(mx::less_equal(mass_of_token, mx::array(1.0f - p)),
-                                               best, mx::array(false), -1);
-  return removed_where(removed, logprobs);
-}
+mx::array top_p(const mx::array& logprobs, float p) { return nucleus(logprobs, p); }
 
 mx::array min_p(const mx::array& logprobs, float p, int keep) {
+  if (keep >= logprobs.shape(-1)) return logprobs;
   const mx::array least =
       mx::add(mx::max(logprobs, -1, true), mx::array(std::log(p), logprobs.dtype()));
   mx::array removed = mx::less(logprobs, least);
-  const int vocab = logprobs.shape(-1);
-  if (keep >= vocab) return logprobs;
-  if (keep > 1) {
-    const mx::array order = mx::argpartition(logprobs, vocab - keep, -1);
+  if (keep > 1)
     removed =
-        mx::put_along_axis(removed, last_axis(order, vocab - keep, vocab), mx::array(false), -1);
-  }
+        mx::put_along_axis(removed, kernels::top_k(logprobs, keep).indices, mx::array(false), -1);
   return removed_where(removed, logprobs);
 }
 
 mx::array xtc(const mx::array& logprobs, float probability, float threshold,
               std::span<const int> special, const mx::array& key) {
-  const mx::array probs = mx::softmax(logprobs, -1);
+  const mx::array probs = kernels::softmax(logprobs);
   const mx::array above = mx::where(mx::greater(probs, mx::array(threshold)), probs,
                                     mx::array(kInfinity, probs.dtype()));
   mx::array removed = mx::greater(probs, mx::min(above, -1, true));
@@ -125,14 +114,20 @@ mx::array add_logit_bias(const mx::array& logits, const std::map<int, float>& bi
 }
 
 mx::array log_softmax(const mx::array& logits) {
-  const mx::array x = mx::astype(logits, mx::float32);
-  return mx::subtract(x, mx::logsumexp(x, -1, true));
+  return kernels::log_softmax(mx::astype(logits, mx::float32));
 }
 
+uint64_t mixed_seed(uint64_t seed, uint64_t n) {
+  uint64_t z = seed + n * 0x9E3779B97F4A7C15u;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+  return z ^ z >> 31;
+}
+
+bool Sampler::greedy() const { return parameters_.temperature < kColdest; }
+
 Sampler::Sampler(const GenerateParameters& parameters, std::vector<int> special)
-    : parameters_(parameters),
-      special_(std::move(special)),
-      key_(mx::random::key(parameters.seed)) {
+    : parameters_(parameters), special_(std::move(special)) {
   if (parameters_.repetition_penalty)
     context_ = std::max(context_, parameters_.repetition_context_size);
   if (parameters_.presence_penalty)
@@ -176,24 +171,21 @@ mx::array Sampler::filter(const mx::array& logprobs) {
   return x;
 }
 
-mx::array Sampler::next_key() {
-  const auto [next, use] = mx::random::split(key_);
-  key_ = next;
-  return use;
+mx::array Sampler::next_key() { return mx::random::key(mixed_seed(parameters_.seed, ++keys_)); }
+
+mx::array Sampler::choose(const mx::array& x) {
+  if (greedy()) return mx::astype(kernels::argmax(x), mx::int32);
+  const mx::array weights =
+      kernels::softmax(mx::multiply(filter(x), mx::array(1.0f / parameters_.temperature)));
+  return draw(weights, mx::random::uniform({x.shape(0), 1}, mx::float32, next_key()));
 }
 
 Sampler::Sample Sampler::operator()(const mx::array& logits) {
   mx::array x = process(logits);
-  const bool greedy = parameters_.temperature < kColdest;
-  const bool nucleus = !greedy && parameters_.top_p > 0 && parameters_.top_p < 1;
+  const bool nucleus = !greedy() && parameters_.top_p > 0 && parameters_.top_p < 1;
   if (nucleus || parameters_.logprobs) x = log_softmax(x);  // the others do not mind a shift
 
-  const mx::array token = mx::astype(
-      greedy
-          ? mx::argmax(x, -1)
-          : mx::random::categorical(
-                mx::multiply(filter(x), mx::array(1.0f / parameters_.temperature)), -1, next_key()),
-      mx::int32);
+  const mx::array token = choose(x);
   Sample sample{token, std::nullopt};
   const mx::array column = mx::expand_dims(token, -1);
   if (parameters_.logprobs) sample.logprob = mx::squeeze(mx::take_along_axis(x, column, -1), -1);

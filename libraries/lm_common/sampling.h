@@ -47,6 +47,10 @@ mx::array add_logit_bias(const mx::array& logits, const std::map<int, float>& bi
 // log(softmax(logits)) in float32.
 mx::array log_softmax(const mx::array& logits);
 
+// The n-th of the seeds that follow from one (splitmix64): they have nothing in common with each
+// other, nor with those of neighbouring seeds.
+uint64_t mixed_seed(uint64_t seed, uint64_t n);
+
 // Everything between a model's logits and the next token, with the state of one answer: the history
 // that the penalties look at, and a random state of its own, so that answers made side by side are
 // reproducible by their seed. Not thread-safe; belongs to the thread of its arrays.
@@ -71,6 +75,8 @@ class Sampler {
   mx::array filter(const mx::array& logprobs);
 
  private:
+  bool greedy() const;
+  mx::array choose(const mx::array& x);  // [B, vocab] -> int32 [B]
   mx::array next_key();
   mx::array history(int context) const;
 
@@ -78,7 +84,7 @@ class Sampler {
   std::vector<int> special_;
   int context_ = 0;                   // the longest history that a penalty wants
   std::optional<mx::array> history_;  // int32 [B, up to context_]
-  mx::array key_;
+  uint64_t keys_ = 0;                 // handed out so far
 };
 
 }  // namespace mlxcpp

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <latch>
+#include <thread>
 
 #include "lm_common/fake_model.h"
 #include "lm_common/memory.h"
@@ -146,6 +148,21 @@ TEST(Memory, StatsAndLimits) {
   const size_t before = mx::get_memory_limit();
   set_memory_limits({.memory_limit = before});
   EXPECT_EQ(mx::get_memory_limit(), before);
+}
+
+TEST(Memory, LimitsCanBeSetWhileOtherThreadsHaveStreams) {
+  std::latch computed(1), done(1);
+  std::jthread other([&] {
+    mx::set_default_device(mx::Device::cpu);
+    mx::eval(mx::add(mx::ones({4}), mx::ones({4})));
+    computed.count_down();
+    done.wait();
+    mx::clear_streams();
+  });
+  computed.wait();
+  mx::eval(mx::ones({4}));
+  EXPECT_NO_THROW(set_memory_limits({.cache_limit = default_cache_limit()}));
+  done.count_down();
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <set>
 #include <string>
 
+#include "lm_common/sampling_kernels.h"
+
 namespace mlxcpp {
 namespace {
 
@@ -143,6 +145,53 @@ TEST(Sampling, RowsAreIndependent) {
     for (const auto& [name, a] : alone)
       EXPECT_TRUE(mx::array_equal(a, row(whole.at(name), i)).item<bool>()) << name << " row " << i;
   }
+}
+
+// The same maths in plain MLX, on one thread.
+mx::array plainly_top_p(const mx::array& logprobs, float p) {
+  const mx::array order = mx::argsort(logprobs, -1);
+  const mx::array mass = mx::cumsum(mx::take_along_axis(mx::exp(logprobs), order, -1), -1);
+  const mx::array back = mx::put_along_axis(mx::zeros_like(mass), order, mass, -1);
+  return mx::where(mx::greater(back, mx::array(1.0f - p)), logprobs, mx::array(-INFINITY));
+}
+
+TEST(Sampling, NucleusEqualsSortingTheVocabulary) {
+  for (const int vocab : {1, 2, 17, 1000, 50000})
+    for (const float spread : {0.0f, 1.0f, 6.0f})
+      for (const float p : {0.05f, 0.5f, 0.9f, 0.999f}) {
+        const mx::array x = log_softmax(
+            mx::multiply(mx::random::normal({2, vocab}, mx::float32, mx::random::key(vocab)),
+                         mx::array(spread)));
+        const mx::array got = mx::isfinite(top_p(x, p));
+        const mx::array want = mx::isfinite(plainly_top_p(x, p));
+        // Float sums in another order may move the edge by a token.
+        const int differ = mx::sum(mx::not_equal(got, want)).item<int>();
+        EXPECT_LE(differ, 2 + vocab / 500) << vocab << " " << spread << " " << p;
+      }
+}
+
+TEST(Sampling, DrawInvertsTheRunningSum) {
+  const auto draws = [](std::vector<float> weights, std::vector<float> uniform) {
+    const int n = static_cast<int>(weights.size());
+    std::vector<int> ids;
+    for (const float u : uniform)
+      ids.push_back(draw(mx::array(weights.data(), {1, n}), mx::array({u}, {1, 1})).item<int>());
+    return ids;
+  };
+  const float last = std::nextafter(1.0f, 0.0f);
+  EXPECT_EQ(draws({1, 1, 2}, {0, 0.2f, 0.25f, 0.49f, 0.5f, last}),
+            (std::vector<int>{0, 0, 1, 1, 2, 2}));
+  EXPECT_EQ(draws({0, 3, 0, 0}, {0, 0.5f, last}), (std::vector<int>{1, 1, 1}));
+  std::vector<float> sparse(5000);
+  sparse[700] = 0.25f;
+  sparse[4999] = 0.75f;
+  EXPECT_EQ(draws(sparse, {0, 0.24f, 0.26f, last}), (std::vector<int>{700, 700, 4999, 4999}));
+  // Rows, and strides that are not those of the shape.
+  const std::vector<float> columns = {1, 0, 0, 0, 0, 1};  // [3, 2], read as [2, 3]
+  mx::array ids = draw(mx::transpose(mx::array(columns.data(), {3, 2})), mx::zeros({2, 1}));
+  ids.eval();
+  EXPECT_EQ(ids.data<int>()[0], 0);
+  EXPECT_EQ(ids.data<int>()[1], 2);
 }
 
 TEST(Sampling, OneTokenAlwaysStays) {

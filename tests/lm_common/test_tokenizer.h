@@ -33,7 +33,8 @@ inline constexpr const char* kTemplateWithoutSystem =
     "{{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}";
 
 // chat_template: nullptr for a tokenizer without one, as a base model has.
-inline std::shared_ptr<const Tokenizer> test_tokenizer(const char* chat_template = kTemplate) {
+inline void write_test_tokenizer(const std::filesystem::path& folder,
+                                 const char* chat_template = kTemplate) {
   Json vocab = {{"<eos>", kEos}, {"<sys>", kSystem}, {"<user>", kUser}, {"<bot>", kAssistant}};
   Json added = Json::array();
   for (const auto& [text, id] : vocab.items())
@@ -67,11 +68,15 @@ inline std::shared_ptr<const Tokenizer> test_tokenizer(const char* chat_template
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", "<eos>"}};
   if (chat_template) config["chat_template"] = chat_template;
 
+  std::ofstream(folder / "tokenizer.json") << tokenizer.dump();
+  std::ofstream(folder / "tokenizer_config.json") << config.dump();
+}
+
+inline std::shared_ptr<const Tokenizer> test_tokenizer(const char* chat_template = kTemplate) {
   std::string name = (std::filesystem::temp_directory_path() / "mlxcpp-tokenizer-XXXXXX").string();
   if (!mkdtemp(name.data())) throw Error("cannot make a temporary folder");
   const std::filesystem::path folder = name;
-  std::ofstream(folder / "tokenizer.json") << tokenizer.dump();
-  std::ofstream(folder / "tokenizer_config.json") << config.dump();
+  write_test_tokenizer(folder, chat_template);
   auto made = Tokenizer::from_folder(folder);
   std::filesystem::remove_all(folder);
   return made;
