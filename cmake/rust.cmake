@@ -9,14 +9,25 @@ endif()
 
 function(mlxcpp_rust_library NAME)
   cmake_parse_arguments(A "" "MANIFEST_DIR;LIBRARY" "" ${ARGN})
-  # The presets share one build of the crate: it does not depend on them.
+  # The presets share one build of the crate, but for the fuzzer's: that counts covered edges, for
+  # libFuzzer to see, and checks integer overflow.
   set(target_dir ${PROJECT_SOURCE_DIR}/build/rust)
+  set(environment)
+  if(MLXCPP_FUZZ)
+    set(target_dir ${PROJECT_SOURCE_DIR}/build/rust-fuzz)
+    string(JOIN " " flags -Cdebug-assertions -Coverflow-checks -Cpasses=sancov-module
+           -Cllvm-args=-sanitizer-coverage-level=4
+           -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+           -Cllvm-args=-sanitizer-coverage-pc-table
+           -Cllvm-args=-sanitizer-coverage-trace-compares)
+    set(environment ${CMAKE_COMMAND} -E env "RUSTFLAGS=${flags}")
+  endif()
   set(library ${target_dir}/release/lib${A_LIBRARY}.a)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${A_MANIFEST_DIR}/src/*.rs)
   # cargo itself takes a lock against a second build of the same folder.
   add_custom_command(
     OUTPUT ${library}
-    COMMAND ${CARGO} build --release --locked --quiet --target-dir ${target_dir}
+    COMMAND ${environment} ${CARGO} build --release --locked --quiet --target-dir ${target_dir}
             --manifest-path ${A_MANIFEST_DIR}/Cargo.toml
     # cargo leaves an up-to-date library untouched; ninja wants it newer than its sources.
     COMMAND ${CMAKE_COMMAND} -E touch ${library}

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use crate::bounded::{self, Bounds};
 use crate::detokenizer::Detokenizer;
 use crate::gguf;
 use crate::template::Template;
@@ -121,15 +122,27 @@ pub unsafe extern "C" fn mlxcpp_tokenizer_from_file(
     guard(error, || {
         let config: Config =
             serde_json::from_str(config.text("config")?).map_err(|e| e.to_string())?;
-        let text = || file.text("the file");
-        let mut tokenizer = match format.text("format")? {
-            "tokenizer.json" => Tokenizer::from_json(text()?)?,
-            "vocab.json" => byte_level_bpe(text()?, merges.text("merges")?, &config)?,
-            "vocab.txt" => wordpiece(text()?, &config)?,
-            "tokenizer.model" => sentencepiece(file.bytes(), &config)?,
-            other => return fail(format!("unknown format '{other}'")),
-        };
-        config.add_to(&mut tokenizer)?;
+        let format = format.text("format")?.to_owned();
+        if file.size.max(merges.size) > MAX_TEXT {
+            return fail(format!("larger than {MAX_TEXT} bytes"));
+        }
+        let (file, merges) = (file.bytes().to_vec(), merges.bytes().to_vec());
+        let bounds = Bounds { seconds: 60, bytes: (256 << 20) + 64 * (file.len() + merges.len()) };
+        let tokenizer = bounded::run(bounds, move || {
+            let text = |bytes| {
+                std::str::from_utf8(bytes)
+                    .map_err(|e| format!("no UTF-8 at byte {}", e.valid_up_to()))
+            };
+            let mut tokenizer = match format.as_str() {
+                "tokenizer.json" => Tokenizer::from_json(text(&file)?)?,
+                "vocab.json" => byte_level_bpe(text(&file)?, text(&merges)?, &config)?,
+                "vocab.txt" => wordpiece(text(&file)?, &config)?,
+                "tokenizer.model" => sentencepiece(&file, &config)?,
+                other => return fail(format!("unknown format '{other}'")),
+            };
+            config.add_to(&mut tokenizer)?;
+            Ok(tokenizer)
+        })?;
         *out = Box::into_raw(Box::new(tokenizer));
         Ok(())
     })
@@ -327,7 +340,8 @@ pub unsafe extern "C" fn mlxcpp_template_render(
     error: *mut Buffer,
 ) -> i32 {
     guard(error, || {
-        *text = give_text((*template).render(messages.text("messages")?, context.text("context")?)?);
+        *text =
+            give_text((*template).render(messages.text("messages")?, context.text("context")?)?);
         Ok(())
     })
 }

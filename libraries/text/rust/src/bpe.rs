@@ -65,7 +65,9 @@ impl PairTable {
             };
             text.clear();
             text.extend_from_slice(left.as_bytes());
-            text.extend_from_slice(right.strip_prefix(continuing_prefix).unwrap_or(right).as_bytes());
+            text.extend_from_slice(
+                right.strip_prefix(continuing_prefix).unwrap_or(right).as_bytes(),
+            );
             found.push((id(left.as_bytes())?, id(right.as_bytes())?, rank as u32, id(&text)?));
         }
         // A pair given twice has its last rank, as in a map.

@@ -60,8 +60,16 @@ pub fn tojson(
     };
     let sort_keys = flag(argument(3, "sort_keys")?);
     kwargs.assert_all_used()?;
-    let mut writer =
-        Writer { state, out: String::new(), charged: 0, ensure_ascii, indent, item, key, sort_keys };
+    let mut writer = Writer {
+        state,
+        out: String::new(),
+        charged: 0,
+        ensure_ascii,
+        indent,
+        item,
+        key,
+        sort_keys,
+    };
     writer.value(value, 0)?;
     Ok(writer.out)
 }

@@ -1,12 +1,15 @@
 //! Tokenizers and chat templates behind a C ABI (abi.rs); the C++ face is in ../*.h.
 
 mod abi;
+mod base64;
+mod bounded;
 mod bpe;
 mod clock;
 mod detokenizer;
 mod generation;
 mod gguf;
 mod json;
+mod limits;
 mod model;
 mod pre_tokenizers;
 mod protobuf;

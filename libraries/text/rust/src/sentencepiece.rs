@@ -4,6 +4,7 @@
 use serde_json::{json, Value};
 use tokenizers::AddedToken;
 
+use crate::base64;
 use crate::bpe::{Bpe, Ranking};
 use crate::model::{Model, MAX_ID};
 use crate::protobuf::{Field, Fields};
@@ -119,8 +120,8 @@ impl<'a> SentencePiece<'a> {
                         2 => Kind::Bpe,
                         _ => {
                             return fail(format!(
-                                "SentencePiece model type {x}: only unigram (1) and BPE (2) are known"
-                            ))
+                            "SentencePiece model type {x}: only unigram (1) and BPE (2) are known"
+                        ))
                         }
                     }
                 }
@@ -191,7 +192,7 @@ impl<'a> SentencePiece<'a> {
         let mut steps = Vec::new();
         if !self.charsmap.is_empty() {
             steps.push(json!({"type": "Precompiled",
-                              "precompiled_charsmap": base64(self.charsmap)}));
+                              "precompiled_charsmap": base64::encode(self.charsmap)}));
         }
         if self.remove_extra_spaces {
             steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}));
@@ -227,30 +228,4 @@ pub fn added_tokens(pieces: &[&str], kind_of: impl Fn(usize) -> i32) -> Vec<Adde
         _ => None,
     };
     pieces.iter().enumerate().filter_map(token).collect()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let mut word = 0u32;
-        for i in 0..3 {
-            word = word << 8 | u32::from(group.get(i).copied().unwrap_or(0));
-        }
-        for i in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * i)) as usize & 63] as char;
-            text.push(if i <= group.len() { digit } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64() {
-        let texts = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
-        let coded = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
-        assert_eq!(texts.map(|t| super::base64(t.as_bytes())), coded);
-    }
 }

@@ -4,17 +4,20 @@
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use serde_json::{Map, Value as Json};
 
+use crate::bounded::{self, Bounds};
 use crate::clock::strftime_now;
 use crate::generation::without_generation_tags;
 use crate::{fail, json, python, Result};
 
 /// Instructions, and each 64 bytes that are made, that a rendering may cost; the input may be
 /// handled that many times over. Real templates stay under a hundredth of it.
-const FUEL: u64 = 4_000_000;
+const FUEL: u64 = 2_000_000;
+/// What fuel does not see (bounded.rs), the memory beside the input's own.
+const SECONDS: u64 = 20;
+const MEMORY: usize = 256 << 20;
 const MAX_TEMPLATE: usize = 4 << 20;
 const RECURSION: usize = 200;
 
@@ -40,27 +43,35 @@ impl Template {
         environment.set_unknown_method_callback(python::call_method);
         environment.remove_global("debug");
         environment.add_filter("tojson", json::tojson);
+        python::add_builtins(&mut environment);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_function("raise_exception", |message: Value| -> std::result::Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
-        });
+        environment.add_function(
+            "raise_exception",
+            |state: &State, message: Value| -> std::result::Result<Value, Error> {
+                Err(Error::new(ErrorKind::InvalidOperation, python::str(state, &message)?))
+            },
+        );
         for (name, source) in &sources {
             if source.len() > MAX_TEMPLATE {
                 return fail(format!("{name}: larger than {MAX_TEMPLATE} bytes"));
             }
-            environment
-                .add_template_owned(name.clone(), without_generation_tags(source))
-                .map_err(|e| describe(&e))?;
         }
+        let texts = sources.clone();
+        let environment = bounded::run(Bounds { seconds: SECONDS, bytes: MEMORY }, move || {
+            for (name, source) in texts {
+                let source = without_generation_tags(&source);
+                environment.add_template_owned(name, source).map_err(|e| describe(&e))?;
+            }
+            Ok(environment)
+        })?;
         Ok(Self { environment, sources, special_tokens })
     }
 
     /// `messages` and `context` as transformers' apply_chat_template takes them.
     pub fn render(&self, messages: &str, context: &str) -> Result<String> {
-        let fuel = FUEL + (messages.len() + context.len()) as u64;
-        let parse = |what: &str, text: &str| {
-            serde_json::from_str(text).map_err(|e| format!("{what}: {e}"))
-        };
+        let size = messages.len() + context.len();
+        let parse =
+            |what: &str, text: &str| serde_json::from_str(text).map_err(|e| format!("{what}: {e}"));
         let Json::Array(mut messages) = parse("messages", messages)? else {
             return fail("messages: expected a list");
         };
@@ -79,9 +90,11 @@ impl Template {
         }
 
         let mut all = self.special_tokens.clone();
-        for (name, value) in
-            [("tools", Json::Null), ("documents", Json::Null), ("add_generation_prompt", false.into())]
-        {
+        for (name, value) in [
+            ("tools", Json::Null),
+            ("documents", Json::Null),
+            ("add_generation_prompt", false.into()),
+        ] {
             all.insert(name.to_owned(), value);
         }
         all.extend(arguments);
@@ -108,9 +121,13 @@ impl Template {
 
         all.insert("messages".to_owned(), Json::Array(messages));
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(fuel));
-        let template = environment.get_template(name).map_err(|e| describe(&e))?;
-        let text = template.render(json::value(&Json::Object(all))).map_err(|e| describe(&e))?;
+        environment.set_fuel(Some(FUEL + size as u64));
+        let bounds = Bounds { seconds: SECONDS, bytes: MEMORY + 64 * size };
+        let name = name.to_owned();
+        let text = bounded::run(bounds, move || {
+            let template = environment.get_template(&name).map_err(|e| describe(&e))?;
+            template.render(json::value(&Json::Object(all))).map_err(|e| describe(&e))
+        })?;
         match mark {
             None => Ok(text),
             Some(final_text) => cut_at_mark(text, &final_text),
@@ -196,13 +213,15 @@ fn cut_at_mark(mut text: String, final_text: &str) -> Result<String> {
     Ok(text)
 }
 
-fn write_value(out: &mut Output, _: &mut State, value: &Value) -> std::result::Result<(), Error> {
-    let float = value.kind() == ValueKind::Number && !value.is_integer();
-    match f64::try_from(value.clone()) {
-        Ok(x) if float => out.write_str(&json::float(x)),
-        _ => write!(out, "{value}"),
+fn write_value(
+    out: &mut Output,
+    state: &mut State,
+    value: &Value,
+) -> std::result::Result<(), Error> {
+    match value.as_str() {
+        Some(text) => out.write_str(text).map_err(Error::from),
+        None => out.write_str(&python::str(state, value)?).map_err(Error::from),
     }
-    .map_err(Error::from)
 }
 
 // "default:12: message", in one line, of the innermost place that is known.
@@ -212,7 +231,9 @@ fn describe(error: &Error) -> String {
         _ => String::new(),
     };
     let what = match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => "the template takes too long, or makes too much text".to_owned(),
+        (ErrorKind::OutOfFuel, _) => {
+            "the template takes too long, or makes too much text".to_owned()
+        }
         (_, Some(detail)) => detail.to_owned(),
         (kind, None) => kind.to_string(),
     };

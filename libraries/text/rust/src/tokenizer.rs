@@ -11,7 +11,7 @@ use tokenizers::{
 };
 
 use crate::model::Model;
-use crate::Result;
+use crate::{limits, Result};
 
 type Pipeline = TokenizerImpl<
     Model,
@@ -45,14 +45,15 @@ pub struct Encoding {
 
 impl Tokenizer {
     pub fn from_parts(model: Model, parts: Parts) -> Result<Self> {
+        limits::check_growth(&parts.normalizer, "normalizer")?;
+        limits::check_growth(&parts.decoder, "decoder")?;
+        limits::bound_regular_expressions();
         let mut pipeline = Pipeline::new(model);
         if let Some(part) = read::<NormalizerWrapper>(parts.normalizer, "normalizer")? {
             pipeline.with_normalizer(Some(part)).map_err(|e| format!("normalizer: {e}"))?;
         }
-        pipeline.with_pre_tokenizer(read::<PreTokenizerWrapper>(
-            parts.pre_tokenizer,
-            "pre_tokenizer",
-        )?);
+        pipeline
+            .with_pre_tokenizer(read::<PreTokenizerWrapper>(parts.pre_tokenizer, "pre_tokenizer")?);
         pipeline.with_post_processor(read::<PostProcessorWrapper>(
             parts.post_processor,
             "post_processor",

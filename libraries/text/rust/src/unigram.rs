@@ -14,8 +14,8 @@ pub struct Unigram {
     scores: Vec<f64>,
     unk: u32,
     unk_score: f64,
-    sorted: Vec<u32>,         // ids of the usable pieces by their bytes
-    by_first_byte: Vec<u32>,  // where the pieces of each first byte start in `sorted`
+    sorted: Vec<u32>,        // ids of the usable pieces by their bytes
+    by_first_byte: Vec<u32>, // where the pieces of each first byte start in `sorted`
 }
 
 #[derive(Clone, Copy)]
@@ -46,9 +46,8 @@ impl Unigram {
         let min = sorted.iter().map(|&id| scores[id as usize]).fold(f64::INFINITY, f64::min);
         sorted.sort_unstable_by_key(|&id| vocabulary.piece(id).as_bytes());
         let first = |id: u32| usize::from(vocabulary.piece(id).as_bytes()[0]);
-        let by_first_byte = (0..=256)
-            .map(|byte| sorted.partition_point(|&id| first(id) < byte) as u32)
-            .collect();
+        let by_first_byte =
+            (0..=256).map(|byte| sorted.partition_point(|&id| first(id) < byte) as u32).collect();
         let unk_score = if min.is_finite() { min } else { 0.0 } - UNKNOWN_PENALTY;
         Self { vocabulary, byte_fallback: false, scores, unk, unk_score, sorted, by_first_byte }
     }

@@ -44,7 +44,13 @@ impl Config {
     }
 
     // The tokens before and after a text, where the flags ask for them.
-    fn template(&self, bos: Option<Special>, add_bos: bool, eos: Option<Special>, add_eos: bool) -> Value {
+    fn template(
+        &self,
+        bos: Option<Special>,
+        add_bos: bool,
+        eos: Option<Special>,
+        add_eos: bool,
+    ) -> Value {
         let before = bos.filter(|_| self.flag("add_bos_token", add_bos));
         let after = eos.filter(|_| self.flag("add_eos_token", add_eos));
         template(before.as_slice(), after.as_slice())
@@ -98,7 +104,8 @@ pub fn byte_level_bpe(vocab: &str, merges: &str, config: &Config) -> Result<Toke
                 r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"}},
             byte_level(false, true),
         ]});
-        parts.post_processor = pair_processor(Joint::Roberta { trim: false, prefix_space: false }, bos, eos)?;
+        parts.post_processor =
+            pair_processor(Joint::Roberta { trim: false, prefix_space: false }, bos, eos)?;
         bpe.word_suffix = "</w>".to_owned();
         bpe.unk = unk.map(|(id, _)| id);
         parts.decoder = json!({"type": "Sequence", "decoders": [
@@ -110,7 +117,15 @@ pub fn byte_level_bpe(vocab: &str, merges: &str, config: &Config) -> Result<Toke
         parts.normalizer = json!({"type": "NFC"});
         parts.pre_tokenizer = split_then_bytes(&qwen2_words(), prefix_space);
         parts.post_processor = config.template(bos, false, eos, false);
-    } else if config.is_class(&["Roberta", "Bart", "Longformer", "LED", "MPNet", "Mvp", "BlenderbotT"]) {
+    } else if config.is_class(&[
+        "Roberta",
+        "Bart",
+        "Longformer",
+        "LED",
+        "MPNet",
+        "Mvp",
+        "BlenderbotT",
+    ]) {
         let cls = find(config.name("cls_token", "<s>"));
         let sep = find(config.name("sep_token", "</s>"));
         let trim = config.flag("trim_offsets", true);
@@ -244,7 +259,10 @@ fn fairseq(mut model: SentencePiece, config: &Config) -> Result<Tokenizer> {
 pub enum Joint {
     Bert,
     /// With two [sep] between. Byte-level places may be trimmed by the spaces at their ends.
-    Roberta { trim: bool, prefix_space: bool },
+    Roberta {
+        trim: bool,
+        prefix_space: bool,
+    },
 }
 
 pub fn pair_processor(joint: Joint, cls: Option<Special>, sep: Option<Special>) -> Result<Value> {
@@ -267,9 +285,7 @@ pub fn template(before: &[Special], after: &[Special]) -> Value {
     if before.is_empty() && after.is_empty() {
         return Value::Null;
     }
-    let special = |type_id: u32| {
-        move |(_, piece): &Special| json!({"SpecialToken": {"id": piece, "type_id": type_id}})
-    };
+    let special = |type_id: u32| move |(_, piece): &Special| json!({"SpecialToken": {"id": piece, "type_id": type_id}});
     let sequence = |name: &str, type_id: u32| json!({"Sequence": {"id": name, "type_id": type_id}});
     let mut single: Vec<Value> = before.iter().map(special(0)).collect();
     single.push(sequence("A", 0));
