@@ -120,10 +120,8 @@ void BlobDownload::run(HttpClient& http, const std::stop_token& stop) {
     return;
   }
   make_folders(blob.parent_path());
-  fs::path partial = blob;
-  partial += ".incomplete";
+  const fs::path partial = cache_.partial(file_.etag);
   Part part(partial, file_, meter_, stop);
-  if (file_.size) need_space(blob.parent_path(), *file_.size - part.have, name_);
   for (bool second = false;; second = true) {
     fetch(http, part, stop);
     const bool resumed = part.resumed && !second;

@@ -155,7 +155,8 @@ void write_whole(const fs::path& path, std::string_view text) {
 void need_space(const fs::path& folder, uint64_t bytes, std::string_view what) {
   std::error_code error;
   const fs::space_info space = fs::space(folder, error);
-  if (!error && space.available < bytes)
+  // Some file systems do not count, and say 0 of 0.
+  if (!error && space.capacity > 0 && space.available < bytes)
     throw Error("{}: disk full: {} needs {}, {} are free", folder.string(), what, human_size(bytes),
                 human_size(space.available));
 }

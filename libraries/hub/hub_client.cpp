@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "hub/blob_download.h"
 #include "hub/environment.h"
+#include "hub/file.h"
 #include "hub/progress.h"
 #include "hub/repo_cache.h"
 
@@ -154,8 +155,15 @@ class HubClient {
                     if (wanted[i].etag.empty() || !wanted[i].size)
                       ask_for_file(http, listing.commit, wanted[i], stop);
                   });
-    uint64_t total = 0;
-    for (const RepoFile& file : wanted) total += file.size.value_or(0);
+    uint64_t total = 0, missing = 0;
+    for (const RepoFile& file : wanted) {
+      total += file.size.value_or(0);
+      missing += cache_.bytes_to_fetch(file);
+    }
+    if (!wanted.empty()) {
+      make_folders(settings_.cache);
+      need_space(settings_.cache, missing, model_.id);
+    }
     ProgressMeter meter(options_.on_progress, total);
     for_each_file(
         wanted.size(), settings_.workers, options_.stop,

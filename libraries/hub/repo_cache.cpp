@@ -129,6 +129,9 @@ RepoCache::RepoCache(const fs::path& cache, const std::string& id) : cache_(cach
 }
 
 fs::path RepoCache::blob(const std::string& etag) const { return folder_ / "blobs" / etag; }
+fs::path RepoCache::partial(const std::string& etag) const {
+  return folder_ / "blobs" / (etag + ".incomplete");
+}
 fs::path RepoCache::lock(const std::string& etag) const {
   return cache_ / ".locks" / folder_.filename() / (etag + ".lock");
 }
@@ -209,6 +212,14 @@ bool RepoCache::has(const std::string& commit, const RepoFile& file) const {
   const fs::path path = snapshot(commit) / file.path;
   if (!fs::is_regular_file(path, error)) return false;
   return !file.size || (fs::file_size(path, error) == *file.size && !error);
+}
+
+uint64_t RepoCache::bytes_to_fetch(const RepoFile& file) const {
+  uint64_t bytes = file.size.value_or(0);
+  for (const fs::path& path : {blob(file.etag), partial(file.etag)})
+    if (std::error_code missing; fs::is_regular_file(path, missing))
+      bytes -= std::min<uint64_t>(bytes, fs::file_size(path, missing));
+  return bytes;
 }
 
 void RepoCache::link(const std::string& commit, const RepoFile& file) const {

@@ -31,6 +31,7 @@ class RepoCache {
   RepoCache(const std::filesystem::path& cache, const std::string& id);
 
   std::filesystem::path blob(const std::string& etag) const;
+  std::filesystem::path partial(const std::string& etag) const;  // what has come of the blob
   std::filesystem::path lock(const std::string& etag) const;
   std::filesystem::path snapshot(const std::string& commit) const;
 
@@ -49,6 +50,7 @@ class RepoCache {
   // The paths of the files that lie in the snapshot of `commit`.
   std::vector<std::string> files_of(const std::string& commit) const;
   bool has(const std::string& commit, const RepoFile& file) const;  // whole, as far as size tells
+  uint64_t bytes_to_fetch(const RepoFile& file) const;              // 0 where the size is not known
   void link(const std::string& commit, const RepoFile& file) const;
 
  private:

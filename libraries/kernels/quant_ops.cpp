@@ -22,6 +22,7 @@ namespace {
 const Loops& loops() {
 #if defined(__x86_64__)
   if (isa() == Isa::avx512) return avx512_loops();
+  if (isa() == Isa::avx2) return avx2_loops();
 #endif
   return generic_loops();
 }

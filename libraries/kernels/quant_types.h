@@ -79,6 +79,7 @@ struct Loops {
 
 const Loops& generic_loops();
 #if defined(__x86_64__)
+const Loops& avx2_loops();
 const Loops& avx512_loops();
 #endif
 

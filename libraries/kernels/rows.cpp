@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/matmul_kernels.h"
+
 namespace mlxcpp::kernels {
 
 std::optional<FloatType> float_type(mx::Dtype dtype) {
@@ -55,6 +57,16 @@ const void* Rows::read(size_t r, size_t begin, size_t n, RowBuffer& buffer) cons
     for (size_t i = 0; i < n; ++i)
       std::memcpy(buffer.data() + item_ * i, from + static_cast<int64_t>(i) * step, item_);
   return buffer.data();
+}
+
+std::optional<Rows::Regular> Rows::regular() const {
+  if (axes_.size() > 1) return std::nullopt;
+  return Regular{data_, axes_.empty() ? static_cast<int64_t>(length_) : axes_[0].stride, step_};
+}
+
+void to_f32(const void* from, FloatType type, float* to, size_t n) {
+  const auto size = static_cast<ptrdiff_t>(n);
+  matmul_kernels().pack[static_cast<size_t>(type)](from, size, 1, 1, n, to, n);
 }
 
 void allocate_or_take(mx::array& out, const mx::array& in) {

@@ -37,6 +37,13 @@ class Rows {
   const void* read(size_t r, size_t begin, size_t n, RowBuffer& buffer) const;
   const void* read(size_t r, RowBuffer& buffer) const { return read(r, 0, length_, buffer); }
 
+  // The rows as a matrix, if they start at equal distances. In elements.
+  struct Regular {
+    const void* data;
+    int64_t row_stride, step;
+  };
+  std::optional<Regular> regular() const;
+
  private:
   struct Axis {
     size_t size;
@@ -58,6 +65,9 @@ inline size_t row_grain(size_t length) {
   constexpr size_t kElements = 8192;
   return length >= kElements ? 1 : kElements / (length + 1);
 }
+
+// n floats of a type as f32.
+void to_f32(const void* from, FloatType type, float* to, size_t n);
 
 // Gives `out` the memory of `in` if nobody else needs that and the layout fits, otherwise its own.
 void allocate_or_take(mx::array& out, const mx::array& in);

@@ -121,6 +121,22 @@ inline float sum(Vec x) {
   const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
+// The four sums, to out[0..3].
+inline void sums_of_4(Vec a, Vec b, Vec c, Vec d, float* out) {
+  // i and i + 4 of a and b, of c and d; then i and i + 2 of all four, which leaves the halves of
+  // a and c beside those of b and d.
+  const auto add_halves = [](__m256 p, __m256 q) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(p, q, 0x20), _mm256_permute2f128_ps(p, q, 0x31));
+  };
+  const __m256 ab = add_halves(a.v, b.v), cd = add_halves(c.v, d.v);
+  const __m256 pairs =
+      _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  const __m256 sums = _mm256_add_ps(pairs, _mm256_permute_ps(pairs, 0xb1));
+  // Lanes 0 and 2 of each half: a, c; b, d.
+  const __m128 ac = _mm256_castps256_ps128(sums), bd = _mm256_extractf128_ps(sums, 1);
+  const __m128 mixed = _mm_shuffle_ps(ac, bd, 0x88);  // a c b d
+  _mm_storeu_ps(out, _mm_permute_ps(mixed, 0xd8));
+}
 inline float max_lane(Vec x) {
   const __m128 b = _mm_max_ps(_mm256_castps256_ps128(x.v), _mm256_extractf128_ps(x.v, 1));
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));

@@ -145,6 +145,13 @@ inline Vec scale_by_power_of_2(const Vec& x, const Vec& n) {
 
 // Lanes are folded by halves (i and i + 2, i + 1), wherever sums of lanes are formed.
 inline float sum(const Vec& x) { return (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]); }
+// The four sums, to out[0..3].
+inline void sums_of_4(const Vec& a, const Vec& b, const Vec& c, const Vec& d, float* out) {
+  out[0] = sum(a);
+  out[1] = sum(b);
+  out[2] = sum(c);
+  out[3] = sum(d);
+}
 inline float max_lane(const Vec& x) {
   const float a = x.v[0] > x.v[2] ? x.v[0] : x.v[2], b = x.v[1] > x.v[3] ? x.v[1] : x.v[3];
   return a > b ? a : b;

@@ -41,12 +41,6 @@ std::string shape_text(const mx::array& a) {
   return fmt::format("[{}]", fmt::join(a.shape(), ", "));
 }
 
-std::string dtype_text(mx::Dtype dtype) {
-  std::ostringstream out;
-  out << dtype;
-  return out.str();
-}
-
 // Whether a checkpoint's array may stand where the model declared `declared`.
 bool dtype_fits(mx::Dtype declared, mx::Dtype found) {
   if (mx::issubdtype(declared, mx::inexact)) return mx::issubdtype(found, mx::inexact);
@@ -169,7 +163,6 @@ Weights Module::trainable_parameters() const {
 void Module::update(const Weights& values) {
   std::vector<std::pair<Param*, mx::array>> fits;
   std::string bad;
-  size_t seen = 0;
   std::map<std::string, Param*> all;
   for_each_param([&](const std::string& path, Param& p) {
     if (p) all.emplace(path, &p);
@@ -183,7 +176,6 @@ void Module::update(const Weights& values) {
                          shape_text(value));
     } else {
       fits.emplace_back(it->second, value);
-      ++seen;
     }
   }
   if (!bad.empty()) throw Error("the update does not fit the model:{}", bad);
@@ -267,6 +259,12 @@ void detail::throw_misfit(const std::string& path, const std::type_info& declare
               found ? "a " + found->type_name() : "nothing");
 }
 
+std::string dtype_name(mx::Dtype dtype) {
+  std::ostringstream out;
+  out << dtype;
+  return out.str();
+}
+
 void load(Module& m, Weights weights) {
   std::vector<std::pair<Param*, mx::array>> fits;
   std::string bad;
@@ -284,8 +282,8 @@ void load(Module& m, Weights weights) {
     else if (!dtype_fits(p->dtype(), found.dtype()))
       bad += fmt::format(
           "\n  dtype   {}: expected {}, found {}", path,
-          mx::issubdtype(p->dtype(), mx::inexact) ? "floating point" : dtype_text(p->dtype()),
-          dtype_text(found.dtype()));
+          mx::issubdtype(p->dtype(), mx::inexact) ? "floating point" : dtype_name(p->dtype()),
+          dtype_name(found.dtype()));
     fits.emplace_back(&p, found);
     weights.erase(it);
   });

@@ -290,6 +290,9 @@ class Children final : public Edge {
   std::vector<std::unique_ptr<T>> items_;
 };
 
+// "float32", "bfloat16", ... for messages.
+std::string dtype_name(mx::Dtype dtype);
+
 // Assigns every parameter. All or nothing: one Error lists every missing, unused and wrongly shaped
 // key with its full path, before the model is touched. Dtypes are the checkpoint's, but a float
 // never goes where the model declares integers (packed weights), nor the other way round.

@@ -257,6 +257,9 @@ void RopeConfig::check(const std::string& where) const {
   };
   positive("rope_theta", theta);
   positive("partial_rotary_factor", partial_rotary_factor);
+  if (partial_rotary_factor > 1)
+    throw Error("{}: 'partial_rotary_factor' must be at most 1, found {}", where,
+                partial_rotary_factor);
   if (factor) positive("factor", *factor);
   if (alpha) positive("alpha", *alpha);
   switch (type) {
@@ -286,7 +289,9 @@ void RopeConfig::check(const std::string& where) const {
       if (theta <= 1) throw Error("{}: 'rope_theta' must be above 1, found {}", where, theta);
       break;
     case RopeType::longrope:
-      positive("original_max_position_embeddings", original_max_position_embeddings);
+      if (original_max_position_embeddings <= 1)  // its logarithm divides
+        throw Error("{}: 'original_max_position_embeddings' must be above 1, found {}", where,
+                    original_max_position_embeddings);
       for (const double f : short_factor) positive("short_factor", f);
       for (const double f : long_factor) positive("long_factor", f);
       break;

@@ -3,7 +3,7 @@
 // (what is assumed where a key is absent).
 #include "weights/gguf_architectures.h"
 
-#include <algorithm>
+#include <cmath>
 
 namespace mlxcpp {
 namespace {
@@ -17,15 +17,27 @@ void copy(const GgufFile& g, std::string_view name, Json& config, const char* fi
   if (const auto v = g.find<T>(key(g, name))) config[field] = *v;
 }
 
-// A family whose file says nothing about the window's pattern has a fixed one.
-void window_pattern(const GgufFile& g, Json& config, int otherwise) {
+bool has_tensor(const GgufFile& g, std::string_view name) { return g.tensor(name) != nullptr; }
+
+// One entry a layer: every `period`-th layer sees everything, the others a window.
+void layer_types(Json& c, int period) {
+  for (int i = 1; i <= c["num_hidden_layers"].get<int>(); ++i)
+    c["layer_types"].push_back(i % period == 0 ? "full_attention" : "sliding_attention");
+}
+
+// The window and which layers have it: by the file's list, its period, or the family's period.
+void sliding_window(const GgufFile& g, Json& c, int period) {
+  copy<int>(g, "attention.sliding_window", c, "sliding_window");
   const std::string k = key(g, "attention.sliding_window_pattern");
-  if (!g.is_list(k)) {
-    config["sliding_window_pattern"] = g.get<int>(k, otherwise);
+  if (g.is_list(k)) {
+    for (const bool sliding : g.need<std::vector<bool>>(k))
+      c["layer_types"].push_back(sliding ? "sliding_attention" : "full_attention");
     return;
   }
-  for (const bool sliding : g.need<std::vector<bool>>(k))
-    config["layer_types"].push_back(sliding ? "sliding_attention" : "full_attention");
+  period = g.get<int>(k, period);
+  if (period <= 0) throw Error("{}: '{}' must be positive, found {}", g.where(), k, period);
+  c["sliding_window_pattern"] = period;
+  layer_types(c, period);
 }
 
 // 1/sqrt of this scales the queries: head_dim, but hidden/heads in the one size of each generation
@@ -48,8 +60,8 @@ void gemma2(const GgufFile& g, Json& c) {
 
 void gemma3(const GgufFile& g, Json& c) {
   gemma(g, c);
-  c["sliding_window"] = g.get<int>(key(g, "attention.sliding_window"), 1024);
-  window_pattern(g, c, 6);
+  c["sliding_window"] = 1024;
+  sliding_window(g, c, 6);
   c["rope_local_base_freq"] = g.get<float>(key(g, "rope.freq_base_swa"), 10000.0f);
   c["query_pre_attn_scalar"] = gemma_query_scalar(c, 62);
   copy<float>(g, "final_logit_softcapping", c, "final_logit_softcapping");
@@ -68,20 +80,204 @@ void phi3(const GgufFile& g, Json& c) {
                        {"short_factor", short_factor->floats()}};
 }
 
-const GgufNames kFusedNames = {{"ffn_up", "mlp.gate_up_proj"}};
+// The 13B model has no rope but ALiBi, which llama.cpp tells by its 40 layers.
+void baichuan(const GgufFile& g, Json& c) {
+  if (c["num_hidden_layers"] == 40)
+    throw Error("{}: baichuan with ALiBi (13B) is not supported", g.where());
+}
+
+void cohere(const GgufFile& g, Json& c) {
+  c["logit_scale"] = g.need<float>(key(g, "logit_scale"));
+  c["use_qk_norm"] = has_tensor(g, "blk.0.attn_q_norm.weight");
+}
+
+void cohere2(const GgufFile& g, Json& c) {
+  cohere(g, c);
+  sliding_window(g, c, 4);
+}
+
+void exaone4(const GgufFile& g, Json& c) {
+  if (g.has(key(g, "attention.sliding_window"))) sliding_window(g, c, 4);
+  c.erase("sliding_window_pattern");  // a text like "LLLG" there, and layer_types says it
+}
+
+void granite(const GgufFile& g, Json& c) {
+  copy<float>(g, "attention.scale", c, "attention_multiplier");
+  copy<float>(g, "embedding_scale", c, "embedding_multiplier");
+  copy<float>(g, "residual_scale", c, "residual_multiplier");
+  copy<float>(g, "logit_scale", c, "logits_scaling");
+}
+
+void ernie(const GgufFile&, Json& c) { c["use_bias"] = c["attention_bias"]; }
+
+void hunyuan(const GgufFile& g, Json& c) {
+  c["use_qk_norm"] = has_tensor(g, "blk.0.attn_q_norm.weight");
+}
+
+// A block without keys and values is a short convolution.
+void lfm2(const GgufFile& g, Json& c) {
+  for (const int heads : g.need<std::vector<int>>(key(g, "attention.head_count_kv")))
+    c["layer_types"].push_back(heads == 0 ? "conv" : "full_attention");
+  c["conv_L_cache"] = g.need<int>(key(g, "shortconv.l_cache"));
+  c["conv_bias"] = has_tensor(g, "blk.0.shortconv.conv.bias");
+  c["block_dim"] = c["conv_dim"] = c["hidden_size"];
+  c["block_ff_dim"] = c["intermediate_size"];
+  c["block_auto_adjust_ff_dim"] = false;
+}
+
+// The converter divided and multiplied; llama.cpp's values stand in where a file has no keys.
+void minicpm(const GgufFile& g, Json& c) {
+  const double layers = c["num_hidden_layers"].get<double>(),
+               hidden = c["hidden_size"].get<double>();
+  c["scale_emb"] = g.get<float>(key(g, "embedding_scale"), 12.0f);
+  const auto residual = g.find<float>(key(g, "residual_scale"));
+  c["scale_depth"] = residual ? *residual * std::sqrt(layers) : 1.4;
+  const auto logits = g.find<float>(key(g, "logit_scale"));
+  c["dim_model_base"] = logits && *logits > 0 ? std::lround(hidden / *logits) : 256;
+}
+
+void experts(const GgufFile& g, Json& c) {
+  c["num_experts"] = g.need<int>(key(g, "expert_count"));
+  c["num_experts_per_tok"] = g.need<int>(key(g, "expert_used_count"));
+  copy<int>(g, "expert_feed_forward_length", c, "moe_intermediate_size");
+}
+
+void granitemoe(const GgufFile& g, Json& c) {
+  granite(g, c);
+  experts(g, c);
+  c["num_local_experts"] = c["num_experts"];
+}
+
+void olmo(const GgufFile& g, Json& c) { copy<float>(g, "attention.clamp_kqv", c, "clip_qkv"); }
+
+// OLMo 3 is told from OLMo 2 by its window.
+void olmo2(const GgufFile& g, Json& c) {
+  if (!g.has(key(g, "attention.sliding_window"))) return;
+  c["model_type"] = "olmo3";
+  sliding_window(g, c, 4);
+}
+
+void olmoe(const GgufFile& g, Json& c) {
+  experts(g, c);
+  c["norm_topk_prob"] = false;
+}
+
+void qwen2moe(const GgufFile& g, Json& c) {
+  experts(g, c);
+  c["norm_topk_prob"] = false;
+  c["decoder_sparse_step"] = 1;
+  copy<int>(g, "expert_shared_feed_forward_length", c, "shared_expert_intermediate_size");
+}
+
+void qwen3moe(const GgufFile& g, Json& c) {
+  experts(g, c);
+  c["norm_topk_prob"] = true;
+  c["decoder_sparse_step"] = 1;
+  c["mlp_only_layers"] = Json::array();
+}
+
+void seed_oss(const GgufFile& g, Json& c) {
+  c["attention_out_bias"] = has_tensor(g, "blk.0.attn_output.bias");
+}
+
+// Every fourth layer does not rotate.
+void smollm3(const GgufFile&, Json& c) {
+  for (int i = 1; i <= c["num_hidden_layers"].get<int>(); ++i)
+    c["no_rope_layers"].push_back(i % 4 == 0 ? 0 : 1);
+}
+
+void stablelm(const GgufFile& g, Json& c) {
+  c["use_qkv_bias"] = c["attention_bias"];
+  c["qk_layernorm"] = has_tensor(g, "blk.0.attn_q_norm.weight");
+  copy<bool>(g, "use_parallel_residual", c, "use_parallel_residual");
+}
+
+void starcoder2(const GgufFile& g, Json& c) {
+  c["use_bias"] = has_tensor(g, "blk.0.ffn_up.bias");
+  copy<int>(g, "attention.sliding_window", c, "sliding_window");
+}
+
+const GgufNames kFusedMlp = {{"ffn_up", "mlp.gate_up_proj"}};
+const GgufNames kPostNorms = {{"post_attention_norm", "post_attention_layernorm"},
+                              {"post_ffw_norm", "post_feedforward_layernorm"}};
 const GgufNames kFourNorms = {{"ffn_norm", "pre_feedforward_layernorm"},
                               {"post_attention_norm", "post_attention_layernorm"},
                               {"post_ffw_norm", "post_feedforward_layernorm"}};
+const GgufNames kGlm4 = {{"ffn_up", "mlp.gate_up_proj"},
+                         {"post_attention_norm", "post_self_attn_layernorm"},
+                         {"post_ffw_norm", "post_mlp_layernorm"}};
+const GgufNames kGraniteMoe = {{"ffn_gate_inp", "block_sparse_moe.router.layer"},
+                               {"ffn_gate_exps", "block_sparse_moe.switch_mlp.gate_proj"},
+                               {"ffn_up_exps", "block_sparse_moe.switch_mlp.up_proj"},
+                               {"ffn_down_exps", "block_sparse_moe.switch_mlp.down_proj"}};
+const GgufNames kHunyuan = {{"attn_q_norm", "self_attn.query_layernorm"},
+                            {"attn_k_norm", "self_attn.key_layernorm"}};
+const GgufNames kLfm2 = {{"token_embd_norm", "model.embedding_norm"},
+                         {"output_norm", "model.embedding_norm"},
+                         {"attn_norm", "operator_norm"},
+                         {"ffn_norm", "ffn_norm"},
+                         {"ffn_gate", "feed_forward.w1"},
+                         {"ffn_up", "feed_forward.w3"},
+                         {"ffn_down", "feed_forward.w2"},
+                         {"attn_output", "self_attn.out_proj"},
+                         {"attn_q_norm", "self_attn.q_layernorm"},
+                         {"attn_k_norm", "self_attn.k_layernorm"},
+                         {"shortconv.conv", "conv.conv", GgufName::as_filter},
+                         {"shortconv.in_proj", "conv.in_proj"},
+                         {"shortconv.out_proj", "conv.out_proj"}};
+const GgufNames kPhi = {{"output_norm", "model.final_layernorm"},
+                        {"attn_output", "self_attn.dense"},
+                        {"ffn_up", "mlp.fc1"},
+                        {"ffn_down", "mlp.fc2"}};
+const GgufNames kSeedOss = {{"post_attention_norm", "post_attention_layernorm"}};
+const GgufNames kStarcoder2 = {{"ffn_up", "mlp.c_fc"}, {"ffn_down", "mlp.c_proj"}};
+const GgufNames kBert = {{"token_embd", "embeddings.word_embeddings"},
+                         {"position_embd", "embeddings.position_embeddings"},
+                         {"token_types", "embeddings.token_type_embeddings"},
+                         {"token_embd_norm", "embeddings.LayerNorm"},
+                         {"attn_q", "attention.self.query"},
+                         {"attn_k", "attention.self.key"},
+                         {"attn_v", "attention.self.value"},
+                         {"attn_output", "attention.output.dense"},
+                         {"attn_output_norm", "attention.output.LayerNorm"},
+                         {"ffn_up", "intermediate.dense"},
+                         {"ffn_down", "output.dense"},
+                         {"layer_output_norm", "output.LayerNorm"}};
 
+// Where a row names another model_type than its own, the converter has already made the tensors
+// that class's (split, for one).
 const std::vector<GgufArchitecture> kArchitectures = {
-    {"llama", "llama", "rms_norm_eps", "silu", kPermutedRope},
-    {"qwen2", "qwen2", "rms_norm_eps", "silu"},
-    {"qwen3", "qwen3", "rms_norm_eps", "silu"},
-    {"gemma", "gemma", "rms_norm_eps", "gelu_pytorch_tanh", kNormPlusOne, {}, gemma},
-    {"gemma2", "gemma2", "rms_norm_eps", "gelu_pytorch_tanh", kNormPlusOne, kFourNorms, gemma2},
-    {"gemma3", "gemma3_text", "rms_norm_eps", "gelu_pytorch_tanh", kNormPlusOne, kFourNorms,
-     gemma3},
-    {"phi3", "phi3", "rms_norm_eps", "silu", kNothing, kFusedNames, phi3},
+    {"llama", "llama", kPermutedRope},
+    {"baichuan", "llama", kPermutedRope, {}, baichuan},
+    {"bert", "bert", kLayerNorm, kBert, nullptr, "gelu", "layer_norm_eps", "encoder.layer."},
+    {"cohere2", "cohere2", kLayerNorm, {}, cohere2, "silu", "layer_norm_eps"},
+    {"command-r", "cohere", kLayerNorm, {}, cohere, "silu", "layer_norm_eps"},
+    {"ernie4_5", "ernie4_5", kNothing, {}, ernie},
+    {"exaone4", "exaone4", kNothing, kPostNorms, exaone4},
+    {"gemma", "gemma", kNormPlusOne, {}, gemma, "gelu_pytorch_tanh"},
+    {"gemma2", "gemma2", kNormPlusOne, kFourNorms, gemma2, "gelu_pytorch_tanh"},
+    {"gemma3", "gemma3_text", kNormPlusOne, kFourNorms, gemma3, "gelu_pytorch_tanh"},
+    {"glm4", "glm4", kNothing, kGlm4},
+    {"granite", "granite", kPermutedRope, {}, granite},
+    {"granitemoe", "granitemoe", kPermutedRope, kGraniteMoe, granitemoe},
+    {"hunyuan-dense", "hunyuan_v1_dense", kNothing, kHunyuan, hunyuan},
+    {"internlm2", "llama", kPermutedRope},
+    {"lfm2", "lfm2", kNothing, kLfm2, lfm2, "silu", "norm_eps"},
+    {"minicpm", "minicpm", kPermutedRope, {}, minicpm},
+    {"olmo", "olmo", kPermutedRope | kLayerNorm, {}, olmo, "silu", "layer_norm_eps"},
+    {"olmo2", "olmo2", kNothing, kPostNorms, olmo2},
+    {"olmoe", "olmoe", kNothing, {}, olmoe},
+    {"phi2", "phi", kLayerNorm, kPhi, nullptr, "gelu_new", "layer_norm_eps"},
+    {"phi3", "phi3", kNothing, kFusedMlp, phi3},
+    {"qwen2", "qwen2"},
+    {"qwen2moe", "qwen2_moe", kNothing, {}, qwen2moe},
+    {"qwen3", "qwen3"},
+    {"qwen3moe", "qwen3_moe", kNothing, {}, qwen3moe},
+    {"seed_oss", "seed_oss", kNothing, kSeedOss, seed_oss},
+    {"smollm3", "smollm3", kPermutedRope, {}, smollm3},
+    {"stablelm", "stablelm", kLayerNorm, {}, stablelm, "silu", "layer_norm_eps"},
+    {"starcoder2", "starcoder2", kLayerNorm, kStarcoder2, starcoder2, "gelu_pytorch_tanh",
+     "norm_epsilon"},
 };
 
 }  // namespace
@@ -117,6 +313,14 @@ const GgufNames& gguf_block_names() {
       {"ffn_gate", "mlp.gate_proj"},
       {"ffn_up", "mlp.up_proj"},
       {"ffn_down", "mlp.down_proj"},
+      {"ffn_gate_inp", "mlp.gate"},
+      {"ffn_gate_exps", "mlp.switch_mlp.gate_proj"},
+      {"ffn_up_exps", "mlp.switch_mlp.up_proj"},
+      {"ffn_down_exps", "mlp.switch_mlp.down_proj"},
+      {"ffn_gate_inp_shexp", "mlp.shared_expert_gate", GgufName::as_row},
+      {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+      {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+      {"ffn_down_shexp", "mlp.shared_expert.down_proj"},
   };
   return names;
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/json.h"
@@ -17,22 +16,30 @@ enum GgufTrait : unsigned {
   kPermutedRope = 1,
   // Norms carry the 1 that the family's RMSNorm adds.
   kNormPlusOne = 2,
+  // LayerNorm, not RMSNorm: the file has another key for its epsilon.
+  kLayerNorm = 4,
 };
 
-// GGUF name -> Hugging Face name, both without ".weight" or ".bias"; in a block also without
-// "blk.N." and "model.layers.N.".
-using GgufNames = std::vector<std::pair<std::string_view, std::string_view>>;
+// A tensor's name in a GGUF file and its published one, both without ".weight" or ".bias", and in a
+// block without "blk.N." and the published prefix of layer N.
+struct GgufName {
+  std::string_view from, to;
+  // GGUF drops dimensions of 1: as_row: [n] is published as [1, n]; as_filter: [n, k] as [n, 1, k].
+  enum Layout { same, as_row, as_filter } layout = same;
+};
+using GgufNames = std::vector<GgufName>;
 
 // One family of models: general.architecture, and how its metadata and tensors are named and meant
 // in config.json and safetensors. A new family is one row of the table in the .cpp.
 struct GgufArchitecture {
-  std::string_view name;           // general.architecture
-  std::string_view model_type;     // config.json's
-  std::string_view epsilon_field;  // config.json's name of the norms' epsilon
-  std::string_view activation;     // hidden_act
-  unsigned traits = kNothing;
-  GgufNames names = {};  // where they differ from gguf_common_names()
-  void (*finish)(const GgufFile& gguf, Json& config) = nullptr;  // fields of this family alone
+  std::string_view name;                             // general.architecture
+  std::string_view model_type;                       // config.json's
+  unsigned traits = kNothing;                        // GgufTrait, or'ed
+  GgufNames names = {};                              // where they differ from the common ones
+  void (*finish)(const GgufFile&, Json&) = nullptr;  // fields of this family alone
+  std::string_view activation = "silu";              // hidden_act
+  std::string_view epsilon_field = "rms_norm_eps";   // config.json's name of the norms' epsilon
+  std::string_view layers = "model.layers.";         // published prefix of a block
 };
 
 // Throws an Error that lists what is known.

@@ -11,12 +11,13 @@
 namespace mlxcpp {
 namespace {
 
-// A count that the file gives once for all layers, or as a list, one for each (then all equal).
+// A count that the file gives once for all layers, or as a list, one for each: then all equal, but
+// for layers of another kind, which have 0.
 std::optional<int> uniform(const GgufFile& g, const std::string& key) {
   if (!g.is_list(key)) return g.find<int>(key);
-  const auto list = g.need<std::vector<int>>(key);
-  if (list.empty() ||
-      std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) != list.end())
+  auto list = g.need<std::vector<int>>(key);
+  std::erase(list, 0);
+  if (list.empty() || std::count(list.begin(), list.end(), list[0]) != std::ssize(list))
     throw Error("{}: '{}' differs from layer to layer, which is not supported", g.where(), key);
   return list.front();
 }
@@ -89,21 +90,12 @@ TensorName split_name(std::string_view name) {
   return out;
 }
 
-std::optional<std::string> published_name(const GgufArchitecture& a, const TensorName& n,
-                                          int layers) {
-  const auto find = [&](const GgufNames& names) -> const std::string_view* {
-    const auto it =
-        std::find_if(names.begin(), names.end(), [&](auto& pair) { return pair.first == n.base; });
-    return it == names.end() ? nullptr : &it->second;
-  };
-  if (n.layer < 0) {
-    const auto* to = find(gguf_outer_names());
-    return to ? std::optional(fmt::format("{}{}", *to, n.suffix)) : std::nullopt;
-  }
-  const auto* to = find(a.names);
-  if (!to) to = find(gguf_block_names());
-  if (!to || n.layer >= layers) return std::nullopt;
-  return fmt::format("model.layers.{}.{}{}", n.layer, *to, n.suffix);
+// Its row in the tables; null: not a tensor of this model.
+const GgufName* find_name(const GgufArchitecture& a, const TensorName& n) {
+  for (const GgufNames* names : {&a.names, n.layer < 0 ? &gguf_outer_names() : &gguf_block_names()})
+    for (const GgufName& name : *names)
+      if (name.from == n.base) return &name;
+  return nullptr;
 }
 
 // Tensors that load_config has turned into fields.
@@ -116,6 +108,13 @@ mx::array minus_one(const GgufTensor& t) {
   std::vector<float> values = t.floats();
   for (float& v : values) v -= 1.0f;
   return mx::array(values.begin(), mx::Shape(t.shape.begin(), t.shape.end()), mx::float32);
+}
+
+// With the dimensions of 1 that GGUF dropped.
+mx::array in_layout(GgufTensor t, GgufName::Layout layout) {
+  if (layout == GgufName::as_row && t.shape.size() == 1) t.shape.insert(t.shape.begin(), 1);
+  if (layout == GgufName::as_filter && t.shape.size() == 2) t.shape.insert(t.shape.begin() + 1, 1);
+  return t.array();
 }
 
 }  // namespace
@@ -136,12 +135,16 @@ Json load_config(const GgufFile& g) {
   const int head_dim = g.has(arch + ".attention.key_length")
                            ? positive(g, arch + ".attention.key_length")
                            : hidden / heads;
+  const int layers = positive(g, arch + ".block_count");
+  if (static_cast<size_t>(layers) > g.tensors().size())  // before anything is made for each
+    throw Error("{}: '{}.block_count' is {}, but the file has {} tensors", g.where(), arch, layers,
+                g.tensors().size());
   Json c = {
       {"model_type", a.model_type},
       {"hidden_act", a.activation},
       {"vocab_size", embedding->shape[0]},
       {"hidden_size", hidden},
-      {"num_hidden_layers", positive(g, arch + ".block_count")},
+      {"num_hidden_layers", layers},
       {"intermediate_size", positive(g, arch + ".feed_forward_length")},
       {"num_attention_heads", heads},
       {"num_key_value_heads", uniform(g, arch + ".attention.head_count_kv").value_or(heads)},
@@ -152,9 +155,9 @@ Json load_config(const GgufFile& g) {
       {"attention_bias", g.tensor("blk.0.attn_q.bias") != nullptr},
       {"mlp_bias", g.tensor("blk.0.ffn_up.bias") != nullptr},
   };
-  const bool layer_norm = a.epsilon_field != "rms_norm_eps";
-  c[std::string(a.epsilon_field)] = g.need<float>(
-      arch + (layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon"));
+  c[std::string(a.epsilon_field)] =
+      g.need<float>(arch + (a.traits & kLayerNorm ? ".attention.layer_norm_epsilon"
+                                                  : ".attention.layer_norm_rms_epsilon"));
   if (const int rotary = g.get<int>(arch + ".rope.dimension_count", head_dim); rotary != head_dim)
     c["partial_rotary_factor"] = static_cast<double>(rotary) / head_dim;
   if (Json scaling = rope_scaling(g, arch, context); !scaling.is_null())
@@ -176,19 +179,23 @@ Checkpoint load_checkpoint(const GgufFile& g) {
   for (const auto& [name, tensor] : g.tensors()) {
     if (is_config(name)) continue;
     const TensorName parts = split_name(name);
-    const auto published = published_name(a, parts, layers);
-    if (!published)
+    const GgufName* row = find_name(a, parts);
+    if (!row || parts.layer >= layers)
       throw Error("{}: tensor '{}' is not one of a {} model with {} layers", g.where(), name,
                   a.name, layers);
+    const std::string path = parts.layer < 0
+                                 ? std::string(row->to)
+                                 : fmt::format("{}{}.{}", a.layers, parts.layer, row->to);
     const bool subtract = (a.traits & kNormPlusOne) && parts.base.ends_with("norm");
-    if (!out.weights.emplace(*published, subtract ? minus_one(tensor) : tensor.array()).second)
-      throw Error("{}: two tensors are '{}'", g.where(), *published);
+    mx::array array = subtract ? minus_one(tensor) : in_layout(tensor, row->layout);
+    if (!out.weights.emplace(path + std::string(parts.suffix), std::move(array)).second)
+      throw Error("{}: two tensors are '{}{}'", g.where(), path, parts.suffix);
     if (parts.suffix != ".weight" || tensor.shape.size() < 2) {
       if (tensor.quantized)
         throw Error("{}: tensor '{}' is quantised, expected plain numbers", g.where(), name);
       continue;
     }
-    auto& type = out.quantization.per_layer[published->substr(0, published->size() - 7)];
+    auto& type = out.quantization.per_layer[path];
     if (tensor.quantized) type = kernels::quant_type(*tensor.quantized);
   }
   return out;

@@ -109,13 +109,14 @@ TEST_F(PypiTest, AMissingPartOrAWrongSumIsAnError) {
 }
 
 TEST_F(PypiTest, ExactlyOneModel) {
-  wheel("st", "1.0", {"m/config.json={}", "m/model.safetensors=x", "lora/a.safetensors=x"});
+  for (const std::string file :
+       {"st-1.0/st/m/config.json", "st-1.0/st/m/model.safetensors", "st-1.0/st/lora/a.safetensors",
+        "none-1.0/none/readme.txt", "two-1.0/two/a.gguf", "two-1.0/two/b.gguf"})
+    write_file(installed(file), "{}");
   const ModelFiles files = resolve_model("pypi:st");
   EXPECT_EQ(files.folder, installed("st-1.0/st/m"));
   EXPECT_TRUE(files.gguf.empty());
-  wheel("none", "1.0", {"readme.txt=x"});
   EXPECT_THAT(error("pypi:none"), HasSubstr("no model in the package"));
-  wheel("two", "1.0", {"a.gguf=x", "b.gguf=x"});
   EXPECT_THAT(error("pypi:two"), AllOf(HasSubstr("2 models"), HasSubstr("two/a.gguf, two/b.gguf")));
 }
 

@@ -92,10 +92,11 @@ TEST_F(PromptCacheTest, EveryKindGoesOnWhereItWas) {
         EXPECT_EQ(loaded.caches[0]->offset(), caches[0]->offset());
         const auto kind = caches[0]->saved().kind;
         EXPECT_EQ(loaded.caches[0]->saved().kind, kind);
-        if (c.batch > 1)
+        if (c.batch > 1) {
           EXPECT_TRUE(mx::array_equal(std::get<mx::array>(loaded.caches[0]->positions()),
                                       std::get<mx::array>(caches[0]->positions()))
                           .item<bool>());
+        }
         // A cache that is about to be quantised goes on in the numbers it was saved in.
         if (before.size() == 1 && c.quantize) continue;
         for (int i = 0; i < 3; ++i)

@@ -5,6 +5,7 @@
 
 #include "kernels/precision.h"
 #include "near.h"
+#include "nn/switch_layers.h"
 
 namespace mlxcpp::nn {
 namespace {
@@ -136,6 +137,83 @@ TEST(Quantized, GgufTwinsHoldTheFilesBytes) {
     Tiny floats;
     EXPECT_THROW(quantize_weights(floats, which), Error);
   }
+}
+
+TEST(Quantized, ExpertsMatchTheirDequantisedWeights) {
+  kernels::PrecisionScope exact(kernels::Precision::exact);
+  struct Experts final : Module {
+    Child<SwitchGLU> glu{this, "glu", 128, 128, 4, true};
+  };
+  const auto x = mx::random::normal({40, 128});
+  const auto experts = mx::random::randint(0, 4, {40, 2});
+  for (const QuantType& type : mlx_types()) {
+    SCOPED_TRACE(detail::quant_settings(type));
+    Experts m, loaded;
+    m.glu->up_proj->bias.set(mx::random::normal({4, 128}));
+    quantize_weights(m, type);
+    ASSERT_NE(dynamic_cast<QuantizedSwitchLinear*>(&*m.glu->gate_proj), nullptr);
+    quantize(loaded, [&](const std::string&, const Module&) { return std::optional(type); });
+    load(loaded, m.parameters());
+    const auto row = mx::slice(x, {0, 0}, {1, 128}), choice = mx::array({3, 1}, {1, 2});
+    const auto many = loaded.glu(x, experts), few = loaded.glu(row, choice);
+    dequantize_weights(m);
+    EXPECT_TRUE(near(many, m.glu(x, experts), 2e-4f));
+    EXPECT_TRUE(near(few, m.glu(row, choice), 2e-4f));
+  }
+}
+
+// Random blocks of a GGUF type whose blocks begin with an f16 scale: 0.0625.
+mx::array gguf_blocks(const QuantType& type, mx::Shape shape) {
+  const size_t row = kernels::row_bytes(type, shape.back());
+  const size_t block = row / (static_cast<size_t>(shape.back()) / type.group_size);
+  shape.back() = static_cast<int>(row);
+  size_t count = 1;
+  for (const int n : shape) count *= static_cast<size_t>(n);
+  std::vector<uint8_t> bytes(count);
+  for (size_t i = 0; i < count; ++i)
+    bytes[i] = i % block == 0 ? 0x00 : i % block == 1 ? 0x2c : static_cast<uint8_t>(i * 37 + i / 7);
+  return mx::array(bytes.begin(), std::move(shape), mx::uint8);
+}
+
+TEST(Quantized, GgufTwinsMatchTheirDequantisedWeights) {
+  kernels::PrecisionScope exact(kernels::Precision::exact);
+  const auto x = mx::random::normal({3, 128});
+  for (const auto mode : {QuantMode::q4_0, QuantMode::q5_0, QuantMode::q8_0, QuantMode::iq4_nl}) {
+    const QuantType type = kernels::quant_type(mode);
+    SCOPED_TRACE(detail::quant_settings(type));
+    QuantizedLinear linear(128, 6, type);
+    load(linear, {{"weight", gguf_blocks(type, {6, 128})}});
+    const auto dense = kernels::dequantize(linear.matrix(), mx::float32);
+    EXPECT_TRUE(near(linear(x), mx::matmul(x, mx::transpose(dense)), 1e-4f));
+
+    QuantizedEmbedding embed(9, 128, type);
+    load(embed, {{"weight", gguf_blocks(type, {9, 128})}});
+    const auto table = kernels::dequantize(embed.matrix(), mx::float32);
+    EXPECT_TRUE(near(embed(mx::array({8, 0})), mx::take(table, mx::array({8, 0}), 0), 0));
+    EXPECT_TRUE(near(embed.as_linear(x), mx::matmul(x, mx::transpose(table)), 1e-4f));
+    embed.set_dtype(mx::bfloat16);
+    EXPECT_EQ(embed(mx::array({1})).dtype(), mx::bfloat16);
+
+    QuantizedSwitchLinear experts(128, 6, 4, type);
+    load(experts, {{"weight", gguf_blocks(type, {4, 6, 128})}});
+    SwitchLinear floats(128, 6, 4);
+    floats.weight.set(kernels::dequantize(experts.matrix(), mx::float32));
+    const auto chosen = mx::array({3, 0, 2}, mx::uint32);
+    EXPECT_TRUE(near(experts(x, chosen), floats(x, chosen), 1e-4f));
+  }
+}
+
+TEST(Quantized, GradientsPassThroughTwins) {
+  kernels::PrecisionScope exact(kernels::Precision::exact);
+  Linear dense(128, 4);
+  const auto twin = dense.quantized({QuantMode::affine, 64, 8});
+  const auto& quantised = dynamic_cast<const QuantizedLinear&>(*twin);
+  dense.weight.set(kernels::dequantize(quantised.matrix(), mx::float32));
+  const auto x = mx::random::normal({2, 128});
+  const auto slope = [&](const Linear& layer) {
+    return mx::grad([&](const mx::array& a) { return mx::sum(mx::square(layer(a))); })(x);
+  };
+  EXPECT_TRUE(near(slope(quantised), slope(dense), 1e-4f));
 }
 
 TEST(Quantized, NeverTrainedExceptBias) {

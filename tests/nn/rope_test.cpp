@@ -216,6 +216,7 @@ TEST(Rope, FaultsNameTheKey) {
               HasSubstr("'mrope_section' must add up to 8"));
   EXPECT_THAT(fault(R"({"rope_theta": 0})"), HasSubstr("'rope_theta' must be positive"));
   EXPECT_THAT(fault(R"({"partial_rotary_factor": 0.2})"), HasSubstr("cannot turn in pairs"));
+  EXPECT_THAT(fault(R"({"partial_rotary_factor": 1e300})"), HasSubstr("at most 1, found 1e+300"));
   EXPECT_THAT(fault("{}", 15), HasSubstr("15 of 15 dimensions"));
 }
 

@@ -2,9 +2,13 @@
 formats' own Python libraries, and beside them expected.safetensors with what those libraries read.
 
     pip install numpy safetensors gguf
-    python tests/scripts/make_weights_fixtures.py
+    python tests/scripts/make_weights_fixtures.py [FOLDER_OF_LLM_FIXTURES]
+
+With the folder of golden language models, also gguf/names.json: per family the names that the gguf
+package gives to the tensors of its fixture.
 """
 import json
+import sys
 from pathlib import Path
 
 import gguf
@@ -213,8 +217,34 @@ def make_made():
     save_file(expected, folder / "expected.safetensors")
 
 
+FAMILIES = {
+    "llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "phi3": "phi3", "gemma": "gemma", "gemma2": "gemma2",
+    "gemma3": "gemma3_text", "starcoder2": "starcoder2", "command-r": "cohere-qknorm", "cohere2": "cohere2",
+    "olmo2": "olmo2", "granite": "granite", "glm4": "glm4", "exaone4": "exaone4", "lfm2": "lfm2", "smollm3": "smollm3",
+    "ernie4_5": "ernie4_5", "phi2": "phi", "stablelm": "stablelm", "minicpm": "minicpm", "hunyuan-dense": "hunyuan_v1_dense",
+    "seed_oss": "seed_oss", "qwen3moe": "qwen3_moe", "qwen2moe": "qwen2_moe", "olmoe": "olmoe",
+}  # fmt: skip
+
+
+def make_names(fixtures):
+    arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+    out = {}
+    for family, fixture in FAMILIES.items():
+        names = gguf.get_tensor_name_map(arches[family], 8)
+        described = json.loads((fixtures / fixture / "weights.json").read_text())["tensors"]
+        out[family] = {}
+        for published in described:
+            if ".experts." in published:  # stacked in GGUF
+                continue
+            if found := names.get_name(published, (".weight", ".bias")):
+                out[family][found] = published
+    (OUT / "gguf" / "names.json").write_text(json.dumps(out, indent=0))
+
+
 make_safetensors()
 make_npz()
 make_gguf_types()
 make_split()
 make_made()
+if len(sys.argv) > 1:
+    make_names(Path(sys.argv[1]))

@@ -204,6 +204,7 @@ TEST(GgufCheckpoint, Gemma3) {
 TEST(GgufCheckpoint, Gemma3PatternAsList) {
   const Checkpoint c =
       load(model("gemma3", 3)
+               .f32_tensor("blk.0.attn_norm.weight", {32})
                .list("gemma3.attention.sliding_window_pattern", 7, 3, std::string("\1\1\0", 3)));
   EXPECT_EQ(c.config["layer_types"],
             (Json{"sliding_attention", "sliding_attention", "full_attention"}));
@@ -225,12 +226,93 @@ TEST(GgufCheckpoint, Phi3LongRope) {
   EXPECT_TRUE(c.weights.count("model.layers.0.self_attn.qkv_proj.weight"));
 }
 
+// Names as the gguf package makes them from the published ones, for every family with a fixture.
+TEST(GgufCheckpoint, NamesEqualTheGgufPackage) {
+  const Json all = read_json(golden("gguf/names.json"));
+  EXPECT_GE(all.size(), 25u);
+  for (const auto& [arch, names] : all.items()) {
+    GgufBytes g;
+    g.string("general.architecture", arch);
+    for (const auto& [from, to] : names.items())
+      if (from != "token_embd.weight") g.f32_tensor(from, {2, 32});
+    const int layers = 4;
+    const auto key = [&](const char* name) { return arch + "." + name; };
+    g.u32(key("block_count"), layers).u32(key("context_length"), 64);
+    g.u32(key("embedding_length"), 32).u32(key("feed_forward_length"), 32);
+    g.u32(key("attention.head_count"), 4).f32(key("attention.layer_norm_epsilon"), 1e-5f);
+    g.f32(key("attention.layer_norm_rms_epsilon"), 1e-5f).f32(key("logit_scale"), 2);
+    g.u32(key("expert_count"), 4).u32(key("expert_used_count"), 2);
+    g.u32(key("shortconv.l_cache"), 3);
+    std::string heads;
+    for (const uint32_t n : {0, 2, 0, 2}) heads += bytes_of(n);
+    if (arch == "lfm2") g.list("lfm2.attention.head_count_kv", 4, 4, heads);
+    const Checkpoint c = load(g.f32_tensor("token_embd.weight", {32, 40}));
+    EXPECT_EQ(c.weights.size(), names.size()) << arch;
+    for (const auto& [from, to] : names.items())
+      EXPECT_TRUE(c.weights.count(to.get<std::string>())) << arch << ": " << from << " -> " << to;
+  }
+}
+
+GgufBytes layer_norm_model(const std::string& arch) {
+  return model(arch).f32(arch + ".attention.layer_norm_epsilon", 1e-3f);
+}
+
+TEST(GgufCheckpoint, FieldsOfFamilies) {
+  const auto config = [](const GgufBytes& g) { return load(g).config; };
+  const Json cohere = config(layer_norm_model("command-r").f32("command-r.logit_scale", 0.5f));
+  EXPECT_EQ(cohere["model_type"], "cohere");
+  EXPECT_EQ(cohere["layer_norm_eps"].get<float>(), 1e-3f);
+  EXPECT_EQ(cohere["logit_scale"], 0.5);
+  EXPECT_EQ(cohere["use_qk_norm"], false);
+
+  const Json granite = config(model("granite")
+                                  .f32("granite.attention.scale", 0.25f)
+                                  .f32("granite.embedding_scale", 12)
+                                  .f32("granite.residual_scale", 0.5f)
+                                  .f32("granite.logit_scale", 8));
+  EXPECT_EQ(granite["attention_multiplier"], 0.25);
+  EXPECT_EQ(granite["embedding_multiplier"], 12.0);
+  EXPECT_EQ(granite["residual_multiplier"], 0.5);
+  EXPECT_EQ(granite["logits_scaling"], 8.0);
+  EXPECT_EQ(granite["rope_traditional"], true);
+
+  const Json qwen = config(model("qwen3moe")
+                               .u32("qwen3moe.expert_count", 8)
+                               .u32("qwen3moe.expert_used_count", 2)
+                               .u32("qwen3moe.expert_feed_forward_length", 16)
+                               .f32_tensor("blk.0.ffn_up_exps.weight", {32, 16, 8}));
+  EXPECT_EQ(qwen["model_type"], "qwen3_moe");
+  EXPECT_EQ(qwen["num_experts"], 8);
+  EXPECT_EQ(qwen["num_experts_per_tok"], 2);
+  EXPECT_EQ(qwen["moe_intermediate_size"], 16);
+  EXPECT_EQ(qwen["norm_topk_prob"], true);
+
+  EXPECT_EQ(config(model("smollm3"))["no_rope_layers"], Json::array({1}));
+  EXPECT_EQ(config(model("internlm2"))["model_type"], "llama");
+  const Json gemma2 = config(model("gemma2").u32("gemma2.attention.key_length", 16));
+  EXPECT_EQ(gemma2["attn_logit_softcapping"], 50.0);
+  EXPECT_EQ(gemma2["final_logit_softcapping"], 30.0);
+  EXPECT_EQ(gemma2["sliding_window"], 4096);
+  EXPECT_EQ(gemma2["query_pre_attn_scalar"], 16);
+}
+
+TEST(GgufCheckpoint, DroppedDimensionsComeBack) {
+  const Checkpoint c = load(model("qwen2moe")
+                                .u32("qwen2moe.expert_count", 8)
+                                .u32("qwen2moe.expert_used_count", 2)
+                                .f32_tensor("blk.0.ffn_gate_inp_shexp.weight", {32}));
+  EXPECT_EQ(c.weights.at("model.layers.0.mlp.shared_expert_gate.weight").shape(),
+            (mx::Shape{1, 32}));
+}
+
 TEST(GgufCheckpoint, BadModels) {
   const auto error = [](const GgufBytes& g) { return error_of([&] { load(g); }); };
   EXPECT_THAT(error(GgufBytes()), HasSubstr("'general.architecture' is missing"));
   EXPECT_THAT(error(model("whale")), HasSubstr("'whale' is not supported; known: llama"));
   EXPECT_THAT(error(GgufBytes().string("general.architecture", "llama")),
               HasSubstr("tensor 'token_embd.weight'"));
+  EXPECT_THAT(error(model("llama", 2147483647)),
+              HasSubstr("'llama.block_count' is 2147483647, but the file has 2 tensors"));
   EXPECT_THAT(error(model("llama", 0)), HasSubstr("'llama.block_count' must be positive"));
   EXPECT_THAT(error(model("llama").f32_tensor("blk.0.ssm_a.weight", {4})),
               HasSubstr("tensor 'blk.0.ssm_a.weight' is not one of a llama model"));

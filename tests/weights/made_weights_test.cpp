@@ -25,14 +25,14 @@ TEST(MadeWeights, BadDescriptions) {
     folder.write("weights.json", text);
     return error_of([&] { golden::made_weights(folder.path()); });
   };
-  EXPECT_THAT(error("[]"), HasSubstr("expected an object with 'seed' and 'tensors'"));
+  EXPECT_THAT(error("[]"), HasSubstr("weights.json"));
   EXPECT_THAT(error(R"({"seed": -1, "tensors": {}})"), HasSubstr("'seed'"));
   EXPECT_THAT(error(R"({"seed": 1, "tensors": {"a": {"dtype": "F32"}}})"),
               HasSubstr("weights.json: a: 'shape' is missing"));
   EXPECT_THAT(
       error(
           R"({"seed": 1, "tensors": {"a": {"dtype": "I8", "shape": [1], "mean": 0, "spread": 1}}})"),
-      HasSubstr("'dtype' must be F32, F16 or BF16"));
+      HasSubstr("I8"));
   EXPECT_THAT(
       error(
           R"({"seed": 1, "tensors": {"a": {"dtype": "F32", "shape": [-1], "mean": 0, "spread": 1}}})"),

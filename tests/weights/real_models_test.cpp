@@ -25,6 +25,7 @@ TEST(RealModels, SmolLM2) {
   EXPECT_EQ(tokens.size(), 49152u);
   EXPECT_EQ(tokens[1], "<|im_start|>");
   const Checkpoint c = load_checkpoint(gguf);
+  EXPECT_LT(mx::get_active_memory(), c.bytes / 100);  // mapped, not read
   EXPECT_EQ(c.config["model_type"], "llama");
   EXPECT_EQ(c.config["num_hidden_layers"], 30);
   EXPECT_EQ(c.config["num_key_value_heads"], 3);
@@ -43,6 +44,7 @@ TEST(RealModels, Gemma3) {
   const GgufFile gguf(file);
   EXPECT_EQ(gguf.need<std::vector<float>>("tokenizer.ggml.scores").size(), 262144u);
   const Checkpoint c = load_checkpoint(gguf);
+  EXPECT_LT(mx::get_active_memory(), c.bytes / 100);
   EXPECT_EQ(c.config["model_type"], "gemma3_text");
   EXPECT_EQ(c.config["head_dim"], 256);
   EXPECT_EQ(c.config["query_pre_attn_scalar"], 256);

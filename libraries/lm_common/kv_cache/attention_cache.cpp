@@ -5,6 +5,8 @@
 namespace mlxcpp {
 namespace {
 
+constexpr int kMaxPosition = 1 << 28;  // in a file
+
 std::vector<int> integers(const mx::array* a) {
   if (!a) throw Error("expected an array of integers");
   auto row = mx::contiguous(mx::astype(mx::flatten(*a), mx::int32));
@@ -281,12 +283,16 @@ std::unique_ptr<AttentionCache> AttentionCache::restored(const CacheState& s) {
                           : KvLayout();
   std::optional<QuantizeFrom> quantize;
   if (q) quantize = QuantizeFrom{*q, 0};
-  auto cache = batched ? std::make_unique<AttentionCache>(layout, padding, quantize)
-                       : std::make_unique<AttentionCache>(layout, quantize);
+  auto cache =
+      batched ? std::make_unique<AttentionCache>(layout, std::vector<int>(padding.size()), quantize)
+              : std::make_unique<AttentionCache>(layout, quantize);
   if (arrays.empty()) {
     if (offset != 0) throw Error("{} tokens seen, but none stored", offset);
     return cache;
   }
+  for (const auto& numbers : {positions, padding, {offset}})
+    for (const int n : numbers)
+      if (std::abs(n) > kMaxPosition) throw Error("a position of {} is too large", n);
   if (offset < 0 || index < 0 || index > slots || keep > slots || (turned && index < keep))
     throw Error("{} tokens at {} do not fit into {} slots", offset, index, slots);
   // Oldest first; a ring that has turned has its oldest at `index`.
