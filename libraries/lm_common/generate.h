@@ -43,6 +43,7 @@ struct GenerationInfo {
   double first_token_seconds = 0;  // from the request to the first token, waiting included
   double generation_seconds = 0;   // from the first token to the last
   size_t peak_memory = 0;          // bytes of MLX's arrays, since the program began
+  size_t peak_resident = 0;        // bytes of the process, mapped weights among them
   StopReason stop_reason = StopReason::stop;
 
   double prompt_tokens_per_second() const;

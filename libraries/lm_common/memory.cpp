@@ -37,16 +37,6 @@ size_t resident_memory() {
 #endif
 }
 
-size_t peak_resident_memory() {
-  rusage usage{};
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-#ifdef __APPLE__
-  return static_cast<size_t>(usage.ru_maxrss);  // bytes there, kilobytes elsewhere
-#else
-  return static_cast<size_t>(usage.ru_maxrss) * 1024;
-#endif
-}
-
 std::string mib(size_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / kMiB);
 }
@@ -75,6 +65,16 @@ size_t physical_memory() {
 std::string MemoryStats::summary() const {
   return fmt::format("MLX arrays {}, highest {}; freed buffers kept {}\nprocess {}, highest {}",
                      mib(active), mib(peak), mib(cache), mib(resident), mib(peak_resident));
+}
+
+size_t peak_resident_memory() {
+  rusage usage{};
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#ifdef __APPLE__
+  return static_cast<size_t>(usage.ru_maxrss);  // bytes there, kilobytes elsewhere
+#else
+  return static_cast<size_t>(usage.ru_maxrss) * 1024;
+#endif
 }
 
 MemoryStats memory_stats() {

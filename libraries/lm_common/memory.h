@@ -34,6 +34,7 @@ struct MemoryStats {
   std::string summary() const;  // lines for people
 };
 MemoryStats memory_stats();
+size_t peak_resident_memory();  // that of MemoryStats alone
 
 size_t physical_memory();  // of the machine; 0: not known
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -36,20 +37,19 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::vector<std::string> nearest_names(std::string_view name, const std::vector<std::string>& names,
                                        size_t count) {
   const std::string wanted = lower(name);
-  std::vector<std::pair<size_t, std::string>> ranked;
-  for (const std::string& candidate : names) {
-    const std::string c = lower(candidate);
+  std::vector<std::pair<size_t, size_t>> ranked;  // distance, then place in `names`
+  for (size_t i = 0; i < names.size(); ++i) {
+    const std::string c = lower(names[i]);
     size_t distance = edit_distance(wanted, c);
     // A part of the name is nearer than its length says: "phi" for "phi3", "1b" for a long id.
     if (!wanted.empty() && c.find(wanted) != std::string::npos)
       distance = std::min<size_t>(distance, 2);
-    if (distance <= std::max<size_t>(2, wanted.size() / 2))
-      ranked.emplace_back(distance, candidate);
+    if (distance <= std::max<size_t>(2, wanted.size() / 2)) ranked.emplace_back(distance, i);
   }
-  std::stable_sort(ranked.begin(), ranked.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(ranked.begin(), ranked.end());
   std::vector<std::string> out;
-  for (size_t i = 0; i < std::min(count, ranked.size()); ++i) out.push_back(ranked[i].second);
+  for (size_t i = 0; i < std::min(count, ranked.size()); ++i)
+    out.push_back(names[ranked[i].second]);
   return out;
 }
 

@@ -34,14 +34,22 @@ void nucleus_row(const float* x, float* y, size_t n, float p) {
     if (x[i] > least) candidates.push_back({x[i], static_cast<uint32_t>(i)});
   if (candidates.empty())  // not normalised, or p next to 0
     candidates.push_back({0, static_cast<uint32_t>(std::max_element(x, x + n) - x)});
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+  const auto better = [](const Candidate& a, const Candidate& b) {
     return a.logprob > b.logprob || (a.logprob == b.logprob && a.index > b.index);
-  });
+  };
+  // The nucleus is mostly small: the best are sorted first, and more as long as they do not do.
   double mass = 0;  // of what is more likely
-  for (const Candidate& c : candidates) {
-    if (mass > 0 && mass >= p) break;  // the most likely always stays
-    y[c.index] = x[c.index];
-    mass += std::exp(static_cast<double>(c.logprob));
+  for (size_t sorted = 0; sorted < candidates.size();) {
+    const auto from = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+    sorted = std::min(candidates.size(), std::max<size_t>(64, 4 * sorted));
+    const auto to = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+    std::nth_element(from, to - 1, candidates.end(), better);
+    std::sort(from, to, better);
+    for (auto c = from; c != to; ++c) {
+      if (mass > 0 && mass >= p) return;  // the most likely always stays
+      y[c->index] = x[c->index];
+      mass += std::exp(static_cast<double>(c->logprob));
+    }
   }
 }
 

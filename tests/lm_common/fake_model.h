@@ -1,4 +1,5 @@
-// Small language models for tests, and a cache that any of them can use.
+// Small language models for tests, and a cache that any of them can use, written against the
+// interface alone.
 #pragma once
 
 #include <atomic>
@@ -108,9 +109,10 @@ class TinyModel : public LanguageModel {
     // Flat enough that sampling has a choice.
     return mx::multiply(mx::matmul(hidden, mx::transpose(*embedding_)), mx::array(0.1f));
   }
-  Caches make_caches(const CacheOptions& = {}) const override {
+  Caches make_caches(const CacheOptions& options = {}) const override {
     Caches caches;
-    for (int i = 0; i < kLayers; ++i) caches.push_back(std::make_unique<GrowingCache>(trimmable_));
+    for (int i = 0; i < kLayers; ++i)
+      caches.push_back(trimmable_ ? make_cache(options) : std::make_unique<GrowingCache>(false));
     return caches;
   }
 
