@@ -1,5 +1,6 @@
-// Load time, time to first token, prefill and decode speed, peak memory of the two real models; with --peers next to llama.cpp
-// (llama-cpp-python), both measured in turns in one run. `bench_llm --serve MODEL` is the measured side (support/child.h).
+// Load time, time to first token, prefill and decode speed, peak memory of the two real models;
+// with --peers next to llama.cpp (llama-cpp-python), both measured in turns in one run. `bench_llm
+// --serve MODEL` is the measured side (support/child.h).
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -8,9 +9,9 @@
 
 #include "kernels/precision.h"
 #include "kernels/thread_pool.h"
+#include "llm/registry.h"
 #include "lm_common/memory.h"
 #include "lm_common/model_context.h"
-#include "llm/registry.h"
 #include "support/child.h"
 #include "support/report.h"
 
@@ -32,8 +33,11 @@ struct Point {
   const char* unit;
   Better better;
 };
-// The first three are of a process of their own; the others are asked of one that has the model loaded.
-const Point kProcessPoints[] = {{"load", "s", Better::lower}, {"first_token", "s", Better::lower}, {"peak_memory", "MB", Better::lower}};
+// The first three are of a process of their own; the others are asked of one that has the model
+// loaded.
+const Point kProcessPoints[] = {{"load", "s", Better::lower},
+                                {"first_token", "s", Better::lower},
+                                {"peak_memory", "MB", Better::lower}};
 const Point kPoints[] = {{"prefill_64", "tokens/s", Better::higher},
                          {"prefill_512", "tokens/s", Better::higher},
                          {"decode_128", "tokens/s", Better::higher},
@@ -63,7 +67,8 @@ int serve(const std::string& reference, kernels::Precision precision) {
   mx::set_default_device(mx::Device::cpu);
   bound_memory_by_default();
   const kernels::PrecisionScope scope(precision);
-  const ModelContext context = load_model_context(ModelConfiguration{.id = reference}, llm::model_types(), {.offline = true});
+  const ModelContext context = load_model_context(ModelConfiguration{.id = reference},
+                                                  llm::model_types(), {.offline = true});
   answer({{"ready", true}});
   for (std::string request; std::getline(std::cin, request);) {
     if (request == "first_token") {
@@ -73,7 +78,8 @@ int serve(const std::string& reference, kernels::Precision precision) {
       generate(context, 512, 128);
       answer({{"value", static_cast<double>(memory_stats().peak_resident) / 1e6}});
     } else if (request.starts_with("prefill_")) {
-      answer({{"value", generate(context, std::stoi(request.substr(8)), 1).prompt_tokens_per_second()}});
+      answer({{"value",
+               generate(context, std::stoi(request.substr(8)), 1).prompt_tokens_per_second()}});
     } else if (request == "decode_128") {
       answer({{"value", generate(context, 1, 129).tokens_per_second()}});
     } else if (request == "decode_2048") {
@@ -101,7 +107,8 @@ std::map<std::string, double> measure_process(const Side& side) {
   std::map<std::string, double> out;
   out["load"] = child.seconds_to_ready();
   child.ask("first_token");
-  out["first_token"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  out["first_token"] =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   out["peak_memory"] = child.ask("peak_memory").at("value");
   return out;
 }
@@ -125,13 +132,19 @@ std::vector<Measured> measure(const std::vector<Side>& sides, int runs) {
   return out;
 }
 
-bench::Row make_row(const Model& model, const Point& point, int threads, const std::vector<Side>& sides,
-                    const std::vector<Measured>& measured) {
-  bench::Row row{.bench = "llm", .model = model.name, .point = point.name, .threads = threads, .unit = point.unit,
-                 .better = point.better, .values = measured[0].at(point.name)};
+bench::Row make_row(const Model& model, const Point& point, int threads,
+                    const std::vector<Side>& sides, const std::vector<Measured>& measured) {
+  bench::Row row{.bench = "llm",
+                 .model = model.name,
+                 .point = point.name,
+                 .threads = threads,
+                 .unit = point.unit,
+                 .better = point.better,
+                 .values = measured[0].at(point.name)};
   for (size_t s = 1; s < sides.size(); ++s) {  // the peer's best setting for this point
     const auto& values = measured[s].at(point.name);
-    if (row.peer_values.empty() || bench::is_better(point.better, bench::median(values), row.peer_value())) {
+    if (row.peer_values.empty() ||
+        bench::is_better(point.better, bench::median(values), row.peer_value())) {
       row.peer = sides[s].name;
       row.peer_values = values;
     }
@@ -150,10 +163,16 @@ int main(int argc, char** argv) {
   app.add_option("--serve", served)->group("");
   app.add_option("--model", model, "only models whose name contains this");
   app.add_option("--threads", threads, "numbers of threads to measure with")->capture_default_str();
-  app.add_option("--runs", runs, "of each point")->capture_default_str()->check(CLI::Range(1, 1000));
-  app.add_option("--precision", precision, "fast, high or exact")->check(CLI::IsMember({"fast", "high", "exact"}))->capture_default_str();
+  app.add_option("--runs", runs, "of each point")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--precision", precision, "fast, high or exact")
+      ->check(CLI::IsMember({"fast", "high", "exact"}))
+      ->capture_default_str();
   app.add_flag("--peers", peers, "measure llama.cpp beside us (llama-cpp-python)");
-  app.add_option("--python", python, "a Python that has llama_cpp")->envname("MLXCPP_PEERS_PYTHON")->capture_default_str();
+  app.add_option("--python", python, "a Python that has llama_cpp")
+      ->envname("MLXCPP_PEERS_PYTHON")
+      ->capture_default_str();
   app.add_flag("--json", json, "one JSON object a line");
   CLI11_PARSE(app, argc, argv);
   try {
@@ -163,18 +182,22 @@ int main(int argc, char** argv) {
       ::setenv("MLXCPP_NUM_THREADS", std::to_string(n).c_str(), 1);
       for (const Model& m : kModels) {
         if (std::string_view(m.name).find(model) == std::string_view::npos) continue;
-        std::vector<Side> sides = {{"mlxcpp", {argv[0], "--serve", m.reference, "--precision", precision}}};
+        std::vector<Side> sides = {
+            {"mlxcpp", {argv[0], "--serve", m.reference, "--precision", precision}}};
         const std::string file = resolve_model(m.reference, {}).gguf.at(0).string();
         if (peers)
           for (const auto& form : m.peer_forms)
             for (const char* flash : {"off", "on"})
               sides.push_back({fmt::format("llama.cpp {}, flash {}", form, flash),
-                               {python, MLXCPP_PEERS "/llama_cpp_peer.py", file, form, std::to_string(n), flash}});
+                               {python, MLXCPP_PEERS "/llama_cpp_peer.py", file, form,
+                                std::to_string(n), flash}});
         const auto measured = measure(sides, runs);
-        for (const auto& points : {std::span<const Point>(kProcessPoints), std::span<const Point>(kPoints)})
+        for (const auto& points :
+             {std::span<const Point>(kProcessPoints), std::span<const Point>(kPoints)})
           for (const Point& point : points) {
             const auto row = make_row(m, point, n, sides, measured);
-            std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
+            std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row))
+                      << std::flush;
           }
       }
     }

@@ -11,7 +11,8 @@ namespace mlxcpp::bench {
 
 Child::Child(const std::vector<std::string>& command) : name_(command.at(0)) {
   int in[2], out[2];
-  if (::pipe(in) != 0 || ::pipe(out) != 0) throw Error("cannot make a pipe: {}", std::strerror(errno));
+  if (::pipe(in) != 0 || ::pipe(out) != 0)
+    throw Error("cannot make a pipe: {}", std::strerror(errno));
   std::vector<char*> arguments;
   for (const auto& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
   arguments.push_back(nullptr);
@@ -31,7 +32,8 @@ Child::Child(const std::vector<std::string>& command) : name_(command.at(0)) {
   to_ = in[1];
   from_ = out[0];
   ready_ = read_line();
-  seconds_to_ready_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  seconds_to_ready_ =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
 Child::~Child() {
@@ -42,7 +44,8 @@ Child::~Child() {
 
 Json Child::ask(const std::string& request) {
   const std::string line = request + "\n";
-  if (::write(to_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) throw Error("{}: has ended", name_);
+  if (::write(to_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+    throw Error("{}: has ended", name_);
   return read_line();
 }
 

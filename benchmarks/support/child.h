@@ -8,8 +8,9 @@
 
 namespace mlxcpp::bench {
 
-// A program that measures on request: it prints one JSON line when it is ready, then reads requests (one line each) and
-// answers each with one JSON line. So two of them can take turns in one run. Not thread-safe.
+// A program that measures on request: it prints one JSON line when it is ready, then reads requests
+// (one line each) and answers each with one JSON line. So two of them can take turns in one run.
+// Not thread-safe.
 class Child {
  public:
   explicit Child(const std::vector<std::string>& command);

@@ -19,8 +19,8 @@ struct Row {
   std::string peer;            // with its setting that was best; empty: none
   std::vector<double> peer_values;
 
-  double value() const;       // median
-  double peer_value() const;  // median
+  double value() const;                 // median
+  double peer_value() const;            // median
   std::optional<double> ratio() const;  // above 1: we are better
 };
 
@@ -28,7 +28,8 @@ double median(std::vector<double> values);
 // Which of the medians is better.
 bool is_better(Better better, double a, double b);
 
-// One JSON object: {bench, model, point, threads, unit, value, min, max, runs, peer, peer_value, ratio}.
+// One JSON object: {bench, model, point, threads, unit, value, min, max, runs, peer, peer_value,
+// ratio}.
 std::string json_line(const Row& row);
 std::string table_header();
 std::string table_line(const Row& row);

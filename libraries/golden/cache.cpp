@@ -1,11 +1,12 @@
-// golden/cache: logits [56, vocab] of a 40-token prompt and 16 further tokens through each kind of cache. A run's name says how
-// it was made: [rotatingN_ | kvB_groupG[_startS]] and chunkC, whole, or tokenwise.
+// golden/cache: logits [56, vocab] of a 40-token prompt and 16 further tokens through each kind of
+// cache. A run's name says how it was made: [rotatingN_ | kvB_groupG[_startS]] and chunkC, whole,
+// or tokenwise.
 #include <regex>
 
 #include "golden/kinds.h"
 #include "golden/steps.h"
-#include "lm_common/model_context.h"
 #include "llm/registry.h"
+#include "lm_common/model_context.h"
 
 namespace mlxcpp::golden {
 namespace {
@@ -23,7 +24,8 @@ Run parse_run(const std::string& name, const std::string& where) {
     run.cache.max_size = std::stoi(m[1]);
     rest = m.suffix();
   }
-  if (static const std::regex quantised("^kv(\\d+)_group(\\d+)(_start(\\d+))?_?"); std::regex_search(rest, m, quantised)) {
+  if (static const std::regex quantised("^kv(\\d+)_group(\\d+)(_start(\\d+))?_?");
+      std::regex_search(rest, m, quantised)) {
     run.cache.bits = std::stoi(m[1]);
     run.cache.group_size = std::stoi(m[2]);
     run.cache.quantized_start = m[4].matched ? std::stoi(m[4]) : 0;
@@ -43,7 +45,8 @@ Run parse_run(const std::string& name, const std::string& where) {
 
 void compare_cache(const fs::path& json, const Options&, Comparison& out) {
   const Json info = read_json(json);
-  const fs::path model_folder = json.parent_path().parent_path() / info.at("model").get<std::string>();
+  const fs::path model_folder =
+      json.parent_path().parent_path() / info.at("model").get<std::string>();
   References want(fs::path(json).replace_extension(".safetensors"));
   const auto model = make_language_model(load_fixture_checkpoint(model_folder), llm::model_types());
   const auto& prompt = want.at("prompt");

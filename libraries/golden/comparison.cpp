@@ -51,7 +51,8 @@ double Comparison::absolute_bound(const mx::array& want) const {
 void Comparison::tensor(const std::string& name, const mx::array& got, const mx::array& want) {
   TensorResult r{.name = name};
   if (got.shape() != want.shape()) {
-    fail(fmt::format("{}: expected shape [{}], found [{}]", name, fmt::join(want.shape(), ", "), fmt::join(got.shape(), ", ")));
+    fail(fmt::format("{}: expected shape [{}], found [{}]", name, fmt::join(want.shape(), ", "),
+                     fmt::join(got.shape(), ", ")));
     results_.push_back(r);
     return;
   }
@@ -65,11 +66,13 @@ void Comparison::tensor(const std::string& name, const mx::array& got, const mx:
     squared += diff * diff;
     // written so that a NaN counts as outside and as the largest
     if (!(diff <= r.max_abs)) r.max_abs = diff;
-    if (std::abs(b[i]) > tiny && !(diff / std::abs(b[i]) <= r.max_rel)) r.max_rel = diff / std::abs(b[i]);
+    if (std::abs(b[i]) > tiny && !(diff / std::abs(b[i]) <= r.max_rel))
+      r.max_rel = diff / std::abs(b[i]);
     if (!(diff <= abs + rel * std::abs(b[i]))) ++outside;
   }
   if (by_norm) {
-    const double norm = std::sqrt(squared / std::max<size_t>(1, a.size())) / std::max(rms(b), 1e-30);
+    const double norm =
+        std::sqrt(squared / std::max<size_t>(1, a.size())) / std::max(rms(b), 1e-30);
     r.ok = norm <= kFastRelativeL2 || outside == 0;
     r.bound = fmt::format("relative L2 {:.1e} <= {:.0e}", norm, kFastRelativeL2);
   } else {
@@ -77,8 +80,9 @@ void Comparison::tensor(const std::string& name, const mx::array& got, const mx:
     r.bound = fmt::format("{:.1e} + {:.0e} |want|", abs, rel);
   }
   if (!r.ok)
-    fail(fmt::format("{}: {} of {} values differ by more than the bound ({}), largest difference {:.3g}", name, outside,
-                     a.size(), r.bound, r.max_abs));
+    fail(fmt::format(
+        "{}: {} of {} values differ by more than the bound ({}), largest difference {:.3g}", name,
+        outside, a.size(), r.bound, r.max_abs));
   results_.push_back(r);
 }
 
@@ -94,12 +98,15 @@ void Comparison::greedy_step(const mx::array& logits, int want, float margin) {
   const auto values = floats(logits);
   const int got = static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());
   if (got != want && wrong_steps_.size() < 100)
-    wrong_steps_ += fmt::format(" step {} gives {}, expected {} (margin {:.3g});", step, got, want, margin);
+    wrong_steps_ +=
+        fmt::format(" step {} gives {}, expected {} (margin {:.3g});", step, got, want, margin);
 }
 
 void Comparison::end_greedy(const std::string& name) {
-  if (steps_compared_ == 0) wrong_steps_ = fmt::format(" none of {} steps has a margin wide enough to compare", steps_);
-  check(fmt::format("{} ({} of {} steps compared)", name, steps_compared_, steps_), wrong_steps_.empty(), wrong_steps_);
+  if (steps_compared_ == 0)
+    wrong_steps_ = fmt::format(" none of {} steps has a margin wide enough to compare", steps_);
+  check(fmt::format("{} ({} of {} steps compared)", name, steps_compared_, steps_),
+        wrong_steps_.empty(), wrong_steps_);
   steps_compared_total_ += steps_compared_;
   steps_compared_ = steps_ = 0;
   wrong_steps_.clear();

@@ -24,7 +24,8 @@ Kind kind_of(const fs::path& path) {
 bool is_fixture(const fs::path& path) {
   if (fs::is_directory(path)) return fs::exists(path / "golden.json");
   const auto parent = path.parent_path().filename();
-  return path.extension() == ".json" && (parent == "cache" || parent == "real" || path.filename() == "sampling.json");
+  return path.extension() == ".json" &&
+         (parent == "cache" || parent == "real" || path.filename() == "sampling.json");
 }
 
 void collect(const fs::path& path, std::vector<Fixture>& out) {
@@ -38,9 +39,7 @@ void collect(const fs::path& path, std::vector<Fixture>& out) {
 
 }  // namespace
 
-std::string Fixture::name() const {
-  return (path.parent_path().filename() / path.stem()).string();
-}
+std::string Fixture::name() const { return (path.parent_path().filename() / path.stem()).string(); }
 
 std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots) {
   std::vector<Fixture> all;
@@ -50,18 +49,24 @@ std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots) {
     collect(fs::canonical(root), all);
     if (all.size() == before) throw Error("{}: no golden fixture here or below", root.string());
   }
-  std::sort(all.begin(), all.end(), [](const Fixture& a, const Fixture& b) { return a.path < b.path; });
-  all.erase(std::unique(all.begin(), all.end(), [](const Fixture& a, const Fixture& b) { return a.path == b.path; }), all.end());
+  std::sort(all.begin(), all.end(),
+            [](const Fixture& a, const Fixture& b) { return a.path < b.path; });
+  all.erase(std::unique(all.begin(), all.end(),
+                        [](const Fixture& a, const Fixture& b) { return a.path == b.path; }),
+            all.end());
   return all;
 }
 
-References::References(const fs::path& file) : file_(file), tensors_(read_safetensors(file).tensors) {
+References::References(const fs::path& file)
+    : file_(file), tensors_(read_safetensors(file).tensors) {
   for (const auto& [name, tensor] : tensors_) used_[name] = false;
 }
 
 const mx::array& References::at(const std::string& name) {
   const auto it = tensors_.find(name);
-  if (it == tensors_.end()) throw Error("{}: '{}' is missing; there are: {}", file_.string(), name, fmt::join(names(), " "));
+  if (it == tensors_.end())
+    throw Error("{}: '{}' is missing; there are: {}", file_.string(), name,
+                fmt::join(names(), " "));
   used_[name] = true;
   return it->second;
 }

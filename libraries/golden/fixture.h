@@ -23,10 +23,12 @@ struct Fixture {
   std::string name() const;  // "llm/llama"
 };
 
-// Every fixture below the folders (or at the files) given, sorted by path. Throws when one of them holds none.
+// Every fixture below the folders (or at the files) given, sorted by path. Throws when one of them
+// holds none.
 std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots);
 
-// Tensors of a fixture by name; remembers which were asked for, so that none is left out of the comparison unnoticed.
+// Tensors of a fixture by name; remembers which were asked for, so that none is left out of the
+// comparison unnoticed.
 class References {
  public:
   explicit References(const fs::path& file);
@@ -45,7 +47,8 @@ class References {
 
 Tolerance read_tolerance(const Json& info, const std::string& where);
 
-// The fixture's checkpoint: config.json and model*.safetensors, or weights.json (+ raw.safetensors) by its formula.
+// The fixture's checkpoint: config.json and model*.safetensors, or weights.json (+ raw.safetensors)
+// by its formula.
 Checkpoint load_fixture_checkpoint(const fs::path& folder);
 
 }  // namespace mlxcpp::golden

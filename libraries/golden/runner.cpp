@@ -29,7 +29,8 @@ Result run(const Fixture& fixture, const Options& options) {
     const bool folder = fs::is_directory(fixture.path);
     const fs::path info_file = folder ? fixture.path / "golden.json" : fixture.path;
     const Json info = read_json(info_file);
-    const Tolerance tolerance = fixture.kind == Kind::real ? kRealTolerance : read_tolerance(info, info_file.string());
+    const Tolerance tolerance =
+        fixture.kind == Kind::real ? kRealTolerance : read_tolerance(info, info_file.string());
     Comparison comparison(tolerance, options.precision);
     switch (fixture.kind) {
       case Kind::language_model:

@@ -14,7 +14,7 @@ struct Options {
 
 struct Result {
   enum class Status { passed, failed, skipped } status = Status::failed;
-  std::string reason;                 // why it failed (the first layer or output that does) or was skipped
+  std::string reason;  // why it failed (the first layer or output that does) or was skipped
   std::vector<TensorResult> tensors;  // everything compared
   int steps_compared = 0;             // greedy steps
   double max_abs() const;

@@ -1,5 +1,6 @@
-// golden/sampling: probabilities after each filter, logits after each processor. An array's name says what was applied to it:
-// KIND_VALUE[_keepN|_special|_CONTEXT]; the chains and the bias have theirs in the note of the .json.
+// golden/sampling: probabilities after each filter, logits after each processor. An array's name
+// says what was applied to it: KIND_VALUE[_keepN|_special|_CONTEXT]; the chains and the bias have
+// theirs in the note of the .json.
 #include <regex>
 
 #include "golden/kinds.h"
@@ -39,7 +40,8 @@ Applied parse(const std::string& name, const std::string& note, const std::strin
   Applied a;
   auto& p = a.parameters;
   std::smatch m;
-  static const std::regex form(R"(^(temperature|top_p|min_p|top_k|xtc|repetition|presence|frequency)_([0-9.]+)(?:_(?:keep)?(\d+|special))?$)");
+  static const std::regex form(
+      R"(^(temperature|top_p|min_p|top_k|xtc|repetition|presence|frequency)_([0-9.]+)(?:_(?:keep)?(\d+|special))?$)");
   if (name.starts_with("chain")) {
     read_chain(note, p);
   } else if (name == "logit_bias") {
@@ -85,8 +87,11 @@ void compare_sampling(const fs::path& json, Comparison& out) {
     const Applied a = parse(name, note.get<std::string>(), json.string());
     Sampler sampler(a.parameters, a.special);
     sampler.prompt(history);
-    const auto got = a.logits ? sampler.process(logits)
-                              : mx::softmax(sampler.filter(log_softmax(logits)) / mx::array(a.parameters.temperature), -1);
+    const auto got =
+        a.logits
+            ? sampler.process(logits)
+            : mx::softmax(sampler.filter(log_softmax(logits)) / mx::array(a.parameters.temperature),
+                          -1);
     out.tensor(name, got, want.at(name));
   }
   for (const auto& name : want.unused()) out.check(name, false, "in the fixture, but not compared");

@@ -6,9 +6,13 @@ namespace mlxcpp::golden {
 
 mx::array row(const mx::array& ids, int b) { return mx::slice(ids, {b, 0}, {b + 1, ids.shape(1)}); }
 
-int int_at(const mx::array& a, int i) { return mx::slice(mx::reshape(a, {-1}), {i}, {i + 1}).item<int>(); }
+int int_at(const mx::array& a, int i) {
+  return mx::slice(mx::reshape(a, {-1}), {i}, {i + 1}).item<int>();
+}
 
-float float_at(const mx::array& a, int i) { return mx::slice(mx::reshape(a, {-1}), {i}, {i + 1}).item<float>(); }
+float float_at(const mx::array& a, int i) {
+  return mx::slice(mx::reshape(a, {-1}), {i}, {i + 1}).item<float>();
+}
 
 mx::array token_ids(const std::vector<int>& ids) {
   return mx::array(ids.begin(), {1, static_cast<int>(ids.size())}, mx::int32);
@@ -18,7 +22,8 @@ mx::array all_logits(const LanguageModel& model, Caches& caches, const mx::array
   std::vector<mx::array> parts;
   const int length = ids.shape(1);
   for (int begin = 0; begin < length; begin += chunk) {
-    parts.push_back(mx::squeeze(model(mx::slice(ids, {0, begin}, {1, std::min(length, begin + chunk)}), caches), 0));
+    parts.push_back(mx::squeeze(
+        model(mx::slice(ids, {0, begin}, {1, std::min(length, begin + chunk)}), caches), 0));
     parts.back().eval();  // as generation does: one chunk is done before the next begins
   }
   return mx::concatenate(parts, 0);

@@ -161,8 +161,7 @@ void expect_product(const mx::array& y, const std::vector<float>& x, const std::
 }
 
 TEST(Quantized, GgufValuesEqualThePythonPackages) {
-  const auto fixture =
-      mx::load_safetensors(MLXCPP_GOLDEN "/kernels/gguf_types.safetensors").first;
+  const auto fixture = mx::load_safetensors(MLXCPP_GOLDEN "/kernels/gguf_types.safetensors").first;
   for (const QuantMode mode : kGguf) {
     const std::string type(name(mode));
     const QuantizedMatrix w{quant_type(mode), fixture.at(type + ".bytes"), {}, {}};

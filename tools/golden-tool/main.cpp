@@ -10,21 +10,24 @@ namespace {
 
 void print(const golden::Fixture& fixture, const golden::Result& r, bool list) {
   static constexpr const char* kStatus[] = {"passed", "FAILED", "skipped"};
-  std::string out = fmt::format("{:<40} {:<8} largest difference {:.2e} absolute, {:.2e} relative", fixture.name(),
-                                kStatus[static_cast<int>(r.status)], r.max_abs(), r.max_rel());
+  std::string out =
+      fmt::format("{:<40} {:<8} largest difference {:.2e} absolute, {:.2e} relative",
+                  fixture.name(), kStatus[static_cast<int>(r.status)], r.max_abs(), r.max_rel());
   if (r.steps_compared) out += fmt::format(", {} greedy steps", r.steps_compared);
   out += "\n";
   if (!r.reason.empty()) out += fmt::format("    {}\n", r.reason);
   if (list)
     for (const auto& t : r.tensors)
-      out += fmt::format("    {:<4} {:<44} {:.2e} {:.2e}  {}\n", t.ok ? "ok" : "FAIL", t.name, t.max_abs, t.max_rel, t.bound);
+      out += fmt::format("    {:<4} {:<44} {:.2e} {:.2e}  {}\n", t.ok ? "ok" : "FAIL", t.name,
+                         t.max_abs, t.max_rel, t.bound);
   tools::print(out);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Compares every golden fixture below the folders with what its reference computed.", "golden-tool");
+  CLI::App app("Compares every golden fixture below the folders with what its reference computed.",
+               "golden-tool");
   std::vector<std::filesystem::path> roots;
   std::string precision = "exact";
   bool list = false;
@@ -32,7 +35,9 @@ int main(int argc, char** argv) {
   app.add_option("--precision", precision, "of quantised weights: fast, high or exact")
       ->check(CLI::IsMember({"fast", "high", "exact"}))
       ->capture_default_str();
-  app.add_flag("--list", list, "print every tensor compared: largest absolute and relative difference, and the bound");
+  app.add_flag(
+      "--list", list,
+      "print every tensor compared: largest absolute and relative difference, and the bound");
   return tools::run_program(app, argc, argv, [&] {
     mlx::core::set_default_device(mlx::core::Device::cpu);
     const golden::Options options{.precision = *kernels::precision_from_name(precision)};
@@ -42,7 +47,8 @@ int main(int argc, char** argv) {
       ++counts[static_cast<int>(result.status)];
       print(fixture, result, list);
     }
-    tools::print(fmt::format("{} passed, {} failed, {} skipped\n", counts[0], counts[1], counts[2]));
+    tools::print(
+        fmt::format("{} passed, {} failed, {} skipped\n", counts[0], counts[1], counts[2]));
     return counts[1] ? 1 : 0;
   });
 }

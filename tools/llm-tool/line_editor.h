@@ -5,8 +5,8 @@
 
 namespace mlxcpp::tools {
 
-// Lines that a person types: edited and remembered (libedit) on a terminal, plain otherwise. The history lies in
-// XDG_STATE_HOME/mlxcpp/history. One at a time.
+// Lines that a person types: edited and remembered (libedit) on a terminal, plain otherwise. The
+// history lies in XDG_STATE_HOME/mlxcpp/history. One at a time.
 class LineEditor {
  public:
   LineEditor();

@@ -5,12 +5,14 @@
 namespace {
 
 // `llm-tool --prompt ...` means `llm-tool eval --prompt ...`.
-std::vector<char*> with_default_command(int argc, char** argv, const std::vector<std::string>& commands) {
+std::vector<char*> with_default_command(int argc, char** argv,
+                                        const std::vector<std::string>& commands) {
   static char eval[] = "eval";
   std::vector<char*> out(argv, argv + argc);
   const std::string first = argc > 1 ? argv[1] : "";
   const bool help = first == "-h" || first == "--help" || first == "--version";
-  if (!help && std::find(commands.begin(), commands.end(), first) == commands.end()) out.insert(out.begin() + 1, eval);
+  if (!help && std::find(commands.begin(), commands.end(), first) == commands.end())
+    out.insert(out.begin() + 1, eval);
   return out;
 }
 

@@ -4,27 +4,31 @@
 
 #include <fmt/ranges.h>
 
+#include "llm/registry.h"
 #include "lm_common/memory.h"
 #include "lm_common/model_types.h"
-#include "llm/registry.h"
 #include "weights/checkpoint.h"
 
 namespace mlxcpp::tools {
 namespace {
 
-std::string megabytes(size_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6); }
+std::string megabytes(size_t bytes) {
+  return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+}
 
 std::string quantization(const Quantization& q) {
   std::map<std::string, int> layers;
   const auto text = [](const std::optional<kernels::QuantType>& t) {
     if (!t) return std::string("float");
     return t->is_gguf() ? std::string(kernels::name(t->mode))
-                        : fmt::format("{} {} bits, group {}", kernels::name(t->mode), t->bits, t->group_size);
+                        : fmt::format("{} {} bits, group {}", kernels::name(t->mode), t->bits,
+                                      t->group_size);
   };
   for (const auto& [path, type] : q.per_layer) ++layers[text(type)];
   std::vector<std::string> parts;
   if (q.everywhere) parts.push_back(text(q.everywhere));
-  for (const auto& [type, count] : layers) parts.push_back(fmt::format("{} in {} layers", type, count));
+  for (const auto& [type, count] : layers)
+    parts.push_back(fmt::format("{} in {} layers", type, count));
   return parts.empty() ? "none" : fmt::format("{}", fmt::join(parts, "; "));
 }
 
@@ -36,19 +40,24 @@ std::string model_report(const ModelConfiguration& configuration, const Download
   const Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);  // mapped, not read
   const Json& config = checkpoint.config;
   const std::string type = model_type(config);
-  const auto forecast = memory_forecast(config, checkpoint.bytes, 4, parameters.kv_bits, parameters.kv_group_size);
+  const auto forecast =
+      memory_forecast(config, checkpoint.bytes, 4, parameters.kv_bits, parameters.kv_group_size);
   std::string out;
-  const auto line = [&](std::string_view what, const std::string& value) { out += fmt::format("{:<16} {}\n", what, value); };
+  const auto line = [&](std::string_view what, const std::string& value) {
+    out += fmt::format("{:<16} {}\n", what, value);
+  };
   line("model", configuration.id);
   line("files", files.gguf.empty() ? files.folder.string() : files.gguf[0].string());
   line("type", type + (llm::model_types().contains(type) ? "" : " (not supported)"));
   line("quantization", quantization(checkpoint.quantization));
   line("processor", "text: tokenizer and chat template");
-  line("memory", fmt::format("weights {}, KV cache {} for 1,000 tokens{}", megabytes(forecast.weights),
-                             megabytes(forecast.kv_per_token * 1000),
-                             forecast.context_length ? fmt::format(", {} with the context of {} tokens full",
-                                                                   megabytes(forecast.kv_full()), *forecast.context_length)
-                                                     : ""));
+  line("memory",
+       fmt::format("weights {}, KV cache {} for 1,000 tokens{}", megabytes(forecast.weights),
+                   megabytes(forecast.kv_per_token * 1000),
+                   forecast.context_length
+                       ? fmt::format(", {} with the context of {} tokens full",
+                                     megabytes(forecast.kv_full()), *forecast.context_length)
+                       : ""));
   out += "configuration\n";
   for (const auto& [key, value] : config.items())
     if (key != "quantization" && key != "quantization_config") line("  " + key, value.dump());

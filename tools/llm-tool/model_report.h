@@ -8,8 +8,8 @@
 
 namespace mlxcpp::tools {
 
-// The effective configuration of a model, for people: type, sizes, quantisation, processor, memory forecast. Weights are
-// not loaded.
+// The effective configuration of a model, for people: type, sizes, quantisation, processor, memory
+// forecast. Weights are not loaded.
 std::string model_report(const ModelConfiguration& configuration, const DownloadOptions& download,
                          const GenerateParameters& parameters);
 

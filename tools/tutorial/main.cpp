@@ -11,8 +11,8 @@ void scalars() {
   const mx::array x(1.0f);
   std::cout << "a scalar: " << x << "\n";
   // item() evaluates the array and hands its value out; the type must be the array's own.
-  std::cout << "  value " << x.item<float>() << ", dtype " << x.dtype() << ", size " << x.size() << ", dimensions "
-            << x.ndim() << "\n";
+  std::cout << "  value " << x.item<float>() << ", dtype " << x.dtype() << ", size " << x.size()
+            << ", dimensions " << x.ndim() << "\n";
 }
 
 void arrays() {

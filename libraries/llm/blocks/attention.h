@@ -3,8 +3,8 @@
 #include <memory>
 #include <optional>
 
-#include "lm_common/kv_cache.h"
 #include "llm/blocks/config.h"
+#include "lm_common/kv_cache.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "nn/rope.h"
@@ -13,14 +13,15 @@ namespace mlxcpp::llm {
 
 // What differs between families in grouped-query attention.
 struct AttentionOptions {
-  std::optional<float> scale;          // default: 1/sqrt(head_dim)
+  std::optional<float> scale;  // default: 1/sqrt(head_dim)
   bool qkv_bias = false;
   bool output_bias = false;
-  bool qk_norm = false;                // RMS norm of each head's queries and keys
-  bool norm_plus_one = false;          // ... in Gemma's form, 1 + weight
+  bool qk_norm = false;        // RMS norm of each head's queries and keys
+  bool norm_plus_one = false;  // ... in Gemma's form, 1 + weight
   std::optional<int> window;
   float softcap = 0.0f;
-  std::shared_ptr<const nn::RoPE> rope;  // none: no positions (NoPE layers). Shared: its tables are the same in every layer
+  std::shared_ptr<const nn::RoPE>
+      rope;  // none: no positions (NoPE layers). Shared: its tables are the same in every layer
 };
 
 // Grouped-query attention (arXiv 2305.13245) with rotary positions and a KV cache.

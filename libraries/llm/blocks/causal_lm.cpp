@@ -13,17 +13,20 @@ mx::array softcap(const mx::array& x, float cap) {
 }
 
 nn::Weights language_model_weights(nn::Weights weights) {
-  static constexpr std::string_view kBeside[] = {"vision_tower.",         "audio_tower.",         "multi_modal_projector.",
-                                                 "embed_vision.",         "embed_audio.",         "model.vision_tower.",
-                                                 "model.audio_tower.",    "model.embed_vision.",  "model.embed_audio.",
-                                                 "model.multi_modal_projector."};
+  static constexpr std::string_view kBeside[] = {
+      "vision_tower.",          "audio_tower.",
+      "multi_modal_projector.", "embed_vision.",
+      "embed_audio.",           "model.vision_tower.",
+      "model.audio_tower.",     "model.embed_vision.",
+      "model.embed_audio.",     "model.multi_modal_projector."};
   nn::Weights out;
   for (auto& [name, w] : weights) {
     if (name.starts_with("language_model."))
       out.emplace(name.substr(std::string_view("language_model.").size()), w);
     else if (name.starts_with("model.language_model."))
       out.emplace("model." + name.substr(std::string_view("model.language_model.").size()), w);
-    else if (std::none_of(std::begin(kBeside), std::end(kBeside), [&](auto p) { return name.starts_with(p); }))
+    else if (std::none_of(std::begin(kBeside), std::end(kBeside),
+                          [&](auto p) { return name.starts_with(p); }))
       out.emplace(name, w);
   }
   return out;

@@ -3,27 +3,27 @@
 #include <memory>
 #include <utility>
 
-#include "lm_common/language_model.h"
 #include "llm/blocks/config.h"
+#include "lm_common/language_model.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 
 namespace mlxcpp::llm {
 
-// Activations are computed in f32 on CPU, whatever the checkpoint holds: bf16 arithmetic is no faster there and costs digits.
-// On other devices they keep the checkpoint's dtype.
+// Activations are computed in f32 on CPU, whatever the checkpoint holds: bf16 arithmetic is no
+// faster there and costs digits. On other devices they keep the checkpoint's dtype.
 mx::array to_compute_dtype(const mx::array& x);
 
 // cap * tanh(x / cap); x itself when cap is 0.
 mx::array softcap(const mx::array& x, float cap);
 
-// The language model's part of a multimodal checkpoint, without the prefixes "language_model." (old form) or
-// "model.language_model." (new form); towers and projectors are left out.
+// The language model's part of a multimodal checkpoint, without the prefixes "language_model." (old
+// form) or "model.language_model." (new form); towers and projectors are left out.
 nn::Weights language_model_weights(nn::Weights weights);
 
-// Embedding, layers, final norm: the part that checkpoints call "model". Layer is made by Layer(config, index) and called
-// as layer(h, cache).
+// Embedding, layers, final norm: the part that checkpoints call "model". Layer is made by
+// Layer(config, index) and called as layer(h, cache).
 template <class Config, class Layer, class Norm = nn::RMSNorm>
 class Decoder : public nn::Module {
  public:
@@ -44,7 +44,8 @@ class Decoder : public nn::Module {
   }
 
   mx::array operator()(mx::array h, Caches& caches) const {
-    for (size_t i = 0; i < layers.size(); ++i) h = layers.call(i, h, caches.empty() ? nullptr : caches[i].get());
+    for (size_t i = 0; i < layers.size(); ++i)
+      h = layers.call(i, h, caches.empty() ? nullptr : caches[i].get());
     return norm(h);
   }
 
@@ -68,7 +69,9 @@ class CausalLM : public LanguageModel {
   }
 
   mx::array embed(const mx::array& ids) const override { return model->embed(ids); }
-  mx::array hidden(const mx::array& ids, Caches& caches) const override { return model(model->embed(ids), caches); }
+  mx::array hidden(const mx::array& ids, Caches& caches) const override {
+    return model(model->embed(ids), caches);
+  }
   mx::array logits(const mx::array& hidden) const override {
     return lm_head ? lm_head(hidden) : model->embed_tokens->as_linear(hidden);
   }
@@ -76,13 +79,15 @@ class CausalLM : public LanguageModel {
   // A rotating cache for each layer with a window, else what the options ask for.
   Caches make_caches(const CacheOptions& options) const override {
     Caches caches;
-    for (int i = 0; i < c.num_hidden_layers; ++i) caches.push_back(make_cache(options, c.window(i)));
+    for (int i = 0; i < c.num_hidden_layers; ++i)
+      caches.push_back(make_cache(options, c.window(i)));
     return caches;
   }
 
   nn::Weights sanitize(nn::Weights weights) const override {
     // Old checkpoints carry the rotary table; tied ones may repeat the embedding.
-    std::erase_if(weights, [](const auto& entry) { return entry.first.ends_with("rotary_emb.inv_freq"); });
+    std::erase_if(weights,
+                  [](const auto& entry) { return entry.first.ends_with("rotary_emb.inv_freq"); });
     if (c.tie_word_embeddings) weights.erase("lm_head.weight");
     return weights;
   }

@@ -40,13 +40,18 @@ void DecoderConfig::fields(ConfigReader& v) {
     return Error("{}: '{}' is {}, expected {}", v.where(), key, found, expected);
   };
   if (kv_heads() <= 0 || num_attention_heads % kv_heads() != 0)
-    throw bad("num_key_value_heads", kv_heads(), fmt::format("a divisor of num_attention_heads ({})", num_attention_heads));
+    throw bad("num_key_value_heads", kv_heads(),
+              fmt::format("a divisor of num_attention_heads ({})", num_attention_heads));
   if (!head_dim && hidden_size % num_attention_heads != 0)
-    throw bad("hidden_size", hidden_size, fmt::format("a multiple of num_attention_heads ({})", num_attention_heads));
-  if (head_size() <= 0 || head_size() % 2 != 0) throw bad("head_dim", head_size(), "a positive even number");
-  if (sliding_window && *sliding_window <= 0) throw bad("sliding_window", *sliding_window, "a positive number or null");
+    throw bad("hidden_size", hidden_size,
+              fmt::format("a multiple of num_attention_heads ({})", num_attention_heads));
+  if (head_size() <= 0 || head_size() % 2 != 0)
+    throw bad("head_dim", head_size(), "a positive even number");
+  if (sliding_window && *sliding_window <= 0)
+    throw bad("sliding_window", *sliding_window, "a positive number or null");
   if (!layer_types.empty() && layer_types.size() != static_cast<size_t>(num_hidden_layers))
-    throw bad("layer_types", layer_types.size(), fmt::format("{} entries, one a layer", num_hidden_layers));
+    throw bad("layer_types", layer_types.size(),
+              fmt::format("{} entries, one a layer", num_hidden_layers));
 }
 
 }  // namespace mlxcpp::llm

@@ -9,8 +9,9 @@
 
 namespace mlxcpp::llm {
 
-// The fields of config.json that nearly every decoder has, under their published names. A family's config derives from it,
-// sets its own defaults (those of transformers' configuration class) in its constructor, and adds its own fields.
+// The fields of config.json that nearly every decoder has, under their published names. A family's
+// config derives from it, sets its own defaults (those of transformers' configuration class) in its
+// constructor, and adds its own fields.
 struct DecoderConfig {
   int vocab_size = 0;
   int hidden_size = 0;
@@ -27,14 +28,17 @@ struct DecoderConfig {
   bool mlp_bias = false;
   nn::RopeConfig rope;
   std::optional<int> sliding_window;
-  std::vector<std::string> layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
+  std::vector<std::string>
+      layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
 
   int kv_heads() const { return num_key_value_heads.value_or(num_attention_heads); }
   int head_size() const { return head_dim.value_or(hidden_size / num_attention_heads); }
-  bool is_sliding(int layer) const;                // by layer_types; without them every layer, if there is a window
-  std::optional<int> window(int layer) const;      // of a sliding layer
+  bool is_sliding(
+      int layer) const;  // by layer_types; without them every layer, if there is a window
+  std::optional<int> window(int layer) const;  // of a sliding layer
 
-  // Reads and validates: sizes are positive (required unless the family has a default), heads divide.
+  // Reads and validates: sizes are positive (required unless the family has a default), heads
+  // divide.
   void fields(ConfigReader& v);
 };
 

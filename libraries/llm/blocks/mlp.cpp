@@ -8,8 +8,11 @@ namespace {
 auto gated_activation(const std::string& name) {
   if (name == "silu" || name == "swish") return kernels::swiglu;
   if (name == "gelu") return kernels::geglu;
-  if (name == "gelu_pytorch_tanh" || name == "gelu_new" || name == "gelu_fast") return kernels::geglu_approx;
-  throw Error("config.json: 'hidden_act' is '{}', expected silu, gelu, gelu_pytorch_tanh or gelu_new", name);
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new" || name == "gelu_fast")
+    return kernels::geglu_approx;
+  throw Error(
+      "config.json: 'hidden_act' is '{}', expected silu, gelu, gelu_pytorch_tanh or gelu_new",
+      name);
 }
 
 }  // namespace
@@ -20,6 +23,8 @@ GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hi
       up_proj(this, "up_proj", hidden_size, intermediate_size, bias),
       down_proj(this, "down_proj", intermediate_size, hidden_size, bias) {}
 
-mx::array GatedMLP::operator()(const mx::array& x) const { return down_proj(act_(gate_proj(x), up_proj(x))); }
+mx::array GatedMLP::operator()(const mx::array& x) const {
+  return down_proj(act_(gate_proj(x), up_proj(x)));
+}
 
 }  // namespace mlxcpp::llm

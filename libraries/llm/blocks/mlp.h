@@ -10,8 +10,10 @@ namespace mx = mlx::core;
 // down(act(gate(x)) * up(x)): SwiGLU and its kin (arXiv 2002.05202).
 class GatedMLP : public nn::Module {
  public:
-  // hidden_act is the config's name of the activation: silu, gelu, gelu_pytorch_tanh, ...; unknown ones throw.
-  GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias = false);
+  // hidden_act is the config's name of the activation: silu, gelu, gelu_pytorch_tanh, ...; unknown
+  // ones throw.
+  GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act,
+           bool bias = false);
 
   mx::array operator()(const mx::array& x) const;
 

@@ -1,5 +1,6 @@
-// Gemma 3, text (arXiv 2503.19786). Reference: transformers modeling_gemma3.py. Norms before and after attention and MLP,
-// of the form 1 + weight; norms on queries and keys; sliding layers with a rope base of their own, every sixth layer full.
+// Gemma 3, text (arXiv 2503.19786). Reference: transformers modeling_gemma3.py. Norms before and
+// after attention and MLP, of the form 1 + weight; norms on queries and keys; sliding layers with a
+// rope base of their own, every sixth layer full.
 #include <cmath>
 
 #include "llm/blocks/attention.h"
@@ -37,16 +38,23 @@ struct Gemma3Config : DecoderConfig {
     v.maybe("final_logit_softcapping", final_logit_softcapping);
     bool bidirectional = false;
     v.maybe("use_bidirectional_attention", bidirectional);
-    if (bidirectional) throw Error("{}: 'use_bidirectional_attention' makes this an embedding model, not a language model", v.where());
-    if (!(query_pre_attn_scalar > 0)) throw Error("{}: 'query_pre_attn_scalar' must be positive, found {}", v.where(), query_pre_attn_scalar);
+    if (bidirectional)
+      throw Error(
+          "{}: 'use_bidirectional_attention' makes this an embedding model, not a language model",
+          v.where());
+    if (!(query_pre_attn_scalar > 0))
+      throw Error("{}: 'query_pre_attn_scalar' must be positive, found {}", v.where(),
+                  query_pre_attn_scalar);
 
     int sliding_window_pattern = 6;
     read_size(v, "sliding_window_pattern", sliding_window_pattern);
     if (layer_types.empty())
       for (int i = 1; i <= num_hidden_layers; ++i)
-        layer_types.push_back(i % sliding_window_pattern == 0 ? "full_attention" : "sliding_attention");
+        layer_types.push_back(i % sliding_window_pattern == 0 ? "full_attention"
+                                                              : "sliding_attention");
 
-    // Older configs have a key for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
+    // Older configs have a key for each base, and scaling for full attention alone; newer ones
+    // rope_parameters by layer type.
     rope.theta = 1e6;
     rope.read(v, head_size(), "full_attention");
     full_rope = std::make_shared<const nn::RoPE>(rope);
@@ -73,10 +81,13 @@ struct Block final : nn::Module {
                                    .window = c.window(index),
                                    .softcap = c.attn_logit_softcapping,
                                    .rope = c.is_sliding(index) ? c.sliding_rope : c.full_rope}),
-        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps, true),
-        pre_feedforward_layernorm(this, "pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, true),
+        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps,
+                                 true),
+        pre_feedforward_layernorm(this, "pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps,
+                                  true),
         mlp(this, "mlp", c.hidden_size, c.intermediate_size, c.hidden_act),
-        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, true) {}
+        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size,
+                                   c.rms_norm_eps, true) {}
 
   nn::Child<nn::RMSNorm> input_layernorm;
   nn::Child<Attention> self_attn;
@@ -98,7 +109,8 @@ struct Gemma3 final : CausalLM<Gemma3Config, Block> {
     return softcap(CausalLM::logits(hidden), c.final_logit_softcapping);
   }
 
-  // Multimodal checkpoints hold the language model under a prefix (old and new form), and towers beside it.
+  // Multimodal checkpoints hold the language model under a prefix (old and new form), and towers
+  // beside it.
   nn::Weights sanitize(nn::Weights weights) const override {
     return CausalLM::sanitize(language_model_weights(std::move(weights)));
   }

@@ -1,6 +1,7 @@
-// Llama (arXiv 2302.13971, 2307.09288, 2407.21783) and the families that differ from it by a switch: Mistral (sliding
-// window), Qwen2 (biases on q, k, v), Qwen3 (norms on queries and keys). Reference: transformers modeling_llama.py,
-// modeling_mistral.py, modeling_qwen2.py, modeling_qwen3.py.
+// Llama (arXiv 2302.13971, 2307.09288, 2407.21783) and the families that differ from it by a
+// switch: Mistral (sliding window), Qwen2 (biases on q, k, v), Qwen3 (norms on queries and keys).
+// Reference: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py,
+// modeling_qwen3.py.
 #include "llm/blocks/attention.h"
 #include "llm/blocks/causal_lm.h"
 #include "llm/blocks/mlp.h"
