@@ -99,6 +99,12 @@ void pack(const void* src_, ptrdiff_t row_stride, ptrdiff_t k_stride, size_t row
             store_n(block[j] + q, load_n(from + static_cast<ptrdiff_t>(q) * row_stride, 1), 1);
         }
       }
+      if (n == kFloatLanes && m == kFloatLanes) {
+        for (size_t q = 0; q < kFloatLanes; q += kTransposeSide)
+          for (size_t j = 0; j < kFloatLanes; j += kTransposeSide)
+            transpose_square(&block[j][q], kFloatLanes, dst + (r + q) * ld + i + j, ld);
+        continue;
+      }
       for (size_t q = 0; q < n; ++q)
         for (size_t j = 0; j < m; ++j) dst[(r + q) * ld + i + j] = block[j][q];
     }

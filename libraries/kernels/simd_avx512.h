@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/transpose_avx.h"
+
 namespace mlxcpp::kernels {
 namespace {
 

@@ -143,6 +143,14 @@ inline Vec scale_by_power_of_2(const Vec& x, const Vec& n) {
   });
 }
 
+constexpr size_t kTransposeSide = 4;
+
+// to[i * to_ld + j] = from[j * from_ld + i] for a square of kTransposeSide floats.
+inline void transpose_square(const float* from, size_t from_ld, float* to, size_t to_ld) {
+  for (size_t i = 0; i < kTransposeSide; ++i)
+    for (size_t j = 0; j < kTransposeSide; ++j) to[i * to_ld + j] = from[j * from_ld + i];
+}
+
 // Lanes are folded by halves (i and i + 2, i + 1), wherever sums of lanes are formed.
 inline float sum(const Vec& x) { return (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]); }
 // The four sums, to out[0..3].
