@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "kernels/precision.h"
 #include "kernels/thread_pool.h"
 #include "lm_common/memory.h"
 #include "lm_common/model_context.h"

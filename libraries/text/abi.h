@@ -43,12 +43,16 @@ struct MlxcppTemplate;
 void mlxcpp_text_free(MlxcppBuffer buffer);
 
 // Functions with an `error` give 0, or 1 and a message.
-int mlxcpp_tokenizer_from_json(MlxcppSlice json, MlxcppTokenizer** out, MlxcppBuffer* error);
+int mlxcpp_tokenizer_from_file(MlxcppSlice format, MlxcppSlice file, MlxcppSlice merges,
+                               MlxcppSlice config, MlxcppTokenizer** out, MlxcppBuffer* error);
 int mlxcpp_tokenizer_from_gguf(MlxcppSlice options, const MlxcppGgufArrays* arrays,
                                MlxcppTokenizer** out, MlxcppBuffer* error);
 void mlxcpp_tokenizer_delete(MlxcppTokenizer* tokenizer);
-int mlxcpp_tokenizer_encode(const MlxcppTokenizer* tokenizer, MlxcppSlice text, bool add_special,
-                            MlxcppBuffer* ids, MlxcppBuffer* offsets, MlxcppBuffer* error);
+int mlxcpp_tokenizer_ids(const MlxcppTokenizer* tokenizer, MlxcppSlice text, bool add_special,
+                         MlxcppBuffer* ids, MlxcppBuffer* error);
+int mlxcpp_tokenizer_encode(const MlxcppTokenizer* tokenizer, MlxcppSlice text,
+                            const MlxcppSlice* pair, bool add_special, MlxcppBuffer* rows,
+                            MlxcppBuffer* error);
 int mlxcpp_tokenizer_decode(const MlxcppTokenizer* tokenizer, const uint32_t* ids, size_t size,
                             bool skip_special, MlxcppBuffer* text, MlxcppBuffer* error);
 size_t mlxcpp_tokenizer_vocab_size(const MlxcppTokenizer* tokenizer);

@@ -32,6 +32,48 @@ constexpr std::array kEndings = {"<|eot_id|>",
                                  "<eos>",
                                  "<end_of_utterance>"};
 
+// The vocabulary's file among those of a folder, and the crate's name of its format.
+std::pair<fs::path, const char*> find_vocabulary(const fs::path& folder) {
+  constexpr std::array<std::pair<const char*, const char*>, 7> kFiles = {{
+      {"tokenizer.json", "tokenizer.json"},
+      {"tokenizer.model", "tokenizer.model"},
+      {"spiece.model", "tokenizer.model"},
+      {"sentencepiece.bpe.model", "tokenizer.model"},
+      {"spm.model", "tokenizer.model"},
+      {"vocab.json", "vocab.json"},
+      {"vocab.txt", "vocab.txt"},
+  }};
+  std::error_code ec;
+  for (const auto& [name, format] : kFiles)
+    if (fs::exists(folder / name, ec)) return {folder / name, format};
+  throw Error(
+      "{}: no tokenizer: expected tokenizer.json, tokenizer.model, vocab.json with merges.txt, or "
+      "vocab.txt",
+      folder.string());
+}
+
+// What the crate needs to know of the files beside the vocabulary.
+std::string crate_config(const TokenizerFiles& files) {
+  Json config = {{"class", files.tokenizer_class}, {"special_tokens", files.special_tokens}};
+  const auto tokens = [](const std::vector<AddedToken>& list) {
+    Json out = Json::array();
+    for (const AddedToken& t : list)
+      out.push_back({{"content", t.content},
+                     {"special", t.special},
+                     {"normalized", t.normalized},
+                     {"single_word", t.single_word},
+                     {"lstrip", t.lstrip},
+                     {"rstrip", t.rstrip}});
+    return out;
+  };
+  config["added_tokens"] = tokens(files.added_tokens);
+  config["special"] = tokens(files.special);
+  config["flags"] = Json::object();
+  for (const auto& [key, value] : files.config.items())
+    if (value.is_boolean()) config["flags"][key] = value;
+  return config.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 }  // namespace
 
 struct Tokenizer::Impl {
@@ -56,11 +98,14 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_folder(const fs::path& folder) 
   std::shared_ptr<Tokenizer> made(new Tokenizer());
   Impl& impl = *made->impl_;
   const TokenizerFiles files = read_tokenizer_files(folder);
-  const fs::path file = folder / "tokenizer.json";
+  const auto [file, format] = find_vocabulary(folder);
   impl.where = file.string();
-  const std::string json = read_text_file(file);
+  const std::string text = read_text_file(file), config = crate_config(files);
+  const std::string merges =
+      std::string_view(format) == "vocab.json" ? read_text_file(folder / "merges.txt") : "";
   text_abi::call(impl.where, [&](MlxcppBuffer* error) {
-    return mlxcpp_tokenizer_from_json(slice(json), &impl.handle, error);
+    return mlxcpp_tokenizer_from_file(slice(format), slice(text), slice(merges), slice(config),
+                                      &impl.handle, error);
   });
   const auto named = [&](const char* name) -> std::optional<int> {
     const auto it = files.special_tokens.find(name);
@@ -135,23 +180,27 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const GgufVocabulary& voca
 std::vector<int> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
   text_abi::Buffer ids;
   text_abi::call(impl_->where, [&](MlxcppBuffer* error) {
-    return mlxcpp_tokenizer_encode(impl_->handle, slice(text), add_special_tokens, ids.out(),
-                                   nullptr, error);
+    return mlxcpp_tokenizer_ids(impl_->handle, slice(text), add_special_tokens, ids.out(), error);
   });
   return {ids.words().begin(), ids.words().end()};
 }
 
-std::vector<int> Tokenizer::encode(std::string_view text, bool add_special_tokens,
-                                   std::vector<TokenRange>& ranges) const {
-  text_abi::Buffer ids, offsets;
+Encoding Tokenizer::encode_with_ranges(std::string_view text, std::optional<std::string_view> pair,
+                                       bool add_special_tokens) const {
+  text_abi::Buffer buffer;
+  const MlxcppSlice second = slice(pair.value_or(""));
   text_abi::call(impl_->where, [&](MlxcppBuffer* error) {
-    return mlxcpp_tokenizer_encode(impl_->handle, slice(text), add_special_tokens, ids.out(),
-                                   offsets.out(), error);
+    return mlxcpp_tokenizer_encode(impl_->handle, slice(text), pair ? &second : nullptr,
+                                   add_special_tokens, buffer.out(), error);
   });
-  ranges.clear();
-  for (size_t i = 0; i + 1 < offsets.words().size(); i += 2)
-    ranges.push_back({offsets.words()[i], offsets.words()[i + 1]});
-  return {ids.words().begin(), ids.words().end()};
+  Encoding encoding;
+  const auto rows = buffer.words();
+  for (size_t i = 0; i < rows.size(); i += 4) {
+    encoding.ids.push_back(static_cast<int>(rows[i]));
+    encoding.type_ids.push_back(static_cast<int>(rows[i + 1]));
+    encoding.ranges.push_back({rows[i + 2], rows[i + 3]});
+  }
+  return encoding;
 }
 
 std::string Tokenizer::decode(std::span<const int> ids, bool skip_special_tokens) const {

@@ -36,24 +36,33 @@ struct GgufVocabulary {
   std::map<std::string, std::string> chat_templates;  // "default", and those with a name
 };
 
-// A token's place in the text, in bytes; empty for a token that was added to the text.
-struct TokenRange {
-  size_t begin = 0, end = 0;
+// Token ids, and for each where it comes from: which text (0, 1 for the second of a pair), and
+// which bytes of it; none for a token that stands around the texts.
+struct Encoding {
+  struct Range {
+    size_t begin = 0, end = 0;
+    bool operator==(const Range&) const = default;
+  };
+  std::vector<int> ids, type_ids;
+  std::vector<Range> ranges;
 };
 
 // Text <-> token ids, and chat templates, with the behaviour of the crates `tokenizers` and
 // `minijinja`. Immutable once made and safe to use from any thread. Text is UTF-8.
 class Tokenizer {
  public:
-  // A folder with tokenizer.json, or vocab.json + merges.txt, or tokenizer.model (SentencePiece);
-  // tokenizer_config.json, special_tokens_map.json, chat_template.jinja/.json,
-  // generation_config.json beside it.
+  // A folder with one of tokenizer.json, tokenizer.model (SentencePiece; also as spiece.model,
+  // sentencepiece.bpe.model), vocab.json + merges.txt, vocab.txt (WordPiece), in this order; beside
+  // it, where present, tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+  // generation_config.json, chat_template.jinja or .json, additional_chat_templates/.
   static std::shared_ptr<const Tokenizer> from_folder(const std::filesystem::path& folder);
   static std::shared_ptr<const Tokenizer> from_gguf(const GgufVocabulary& vocabulary);
 
   std::vector<int> encode(std::string_view text, bool add_special_tokens = true) const;
-  std::vector<int> encode(std::string_view text, bool add_special_tokens,
-                          std::vector<TokenRange>& ranges) const;
+  // The same with places, of a text or a pair of texts (as rerankers take them).
+  Encoding encode_with_ranges(std::string_view text,
+                              std::optional<std::string_view> pair = std::nullopt,
+                              bool add_special_tokens = true) const;
   // Ids that the vocabulary has not are left out.
   std::string decode(std::span<const int> ids, bool skip_special_tokens = false) const;
 

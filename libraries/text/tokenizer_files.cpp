@@ -41,18 +41,23 @@ bool read_token(const Json& json, bool special, AddedToken& out) {
   return !out.content.empty();
 }
 
-// The named tokens ("bos_token", "image_token", ...) and the lists without names.
-void read_special_tokens(const Json& json, TokenizerFiles& files, bool override_named) {
+// The named tokens ("bos_token", "image_token", ...) and the lists without names, in the order in
+// which transformers numbers those that are new.
+void read_special_tokens(const Json& json, TokenizerFiles& files) {
   AddedToken token;
   const auto add = [&](const std::string& name, const Json& value) {
     if (!read_token(value, true, token)) return;
     token.special = true;
-    if (!name.empty() && (override_named || !files.special_tokens.contains(name)))
-      files.special_tokens[name] = token.content;
-    files.added_tokens.push_back(token);
+    if (!name.empty()) files.special_tokens[name] = token.content;
+    files.special.push_back(token);
   };
+  const std::vector<std::string> first = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                          "pad_token", "cls_token", "mask_token"};
+  for (const std::string& key : first)
+    if (json.contains(key)) add(key, json[key]);
   for (const auto& [key, value] : json.items())
-    if (key.ends_with("_token") && (value.is_string() || value.is_object())) add(key, value);
+    if (key.ends_with("_token") && std::find(first.begin(), first.end(), key) == first.end())
+      add(key, value);
   for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
     const auto it = json.find(key);
     if (it == json.end()) continue;
@@ -168,26 +173,28 @@ TokenizerFiles read_tokenizer_files(const fs::path& folder) {
     if (files.config.contains("added_tokens_decoder") &&
         files.config["added_tokens_decoder"].is_object())
       read_added_tokens(files.config["added_tokens_decoder"], config_file.string(), files);
-    read_special_tokens(files.config, files, true);
+    read_special_tokens(files.config, files);
   }
   // Files of older versions; the configuration has all of it once it lists the added tokens.
   if (!files.config.contains("added_tokens_decoder")) {
     if (const Json map = read_if_present(folder / "special_tokens_map.json"); map.is_object())
-      read_special_tokens(map, files, true);
+      read_special_tokens(map, files);
     const fs::path added_file = folder / "added_tokens.json";
     if (const Json added = read_if_present(added_file); added.is_object()) {
       std::set<std::string> special;
-      for (const AddedToken& token : files.added_tokens) special.insert(token.content);
+      for (const AddedToken& token : files.special) special.insert(token.content);
       std::vector<std::pair<int64_t, std::string>> tokens;
       for (const auto& [content, id] : added.items()) {
         if (!id.is_number_integer())
           throw Error("{}: '{}' must be an id, found {}", added_file.string(), content,
                       describe(id));
-        if (!special.contains(content)) tokens.emplace_back(id.get<int64_t>(), content);
+        tokens.emplace_back(id.get<int64_t>(), content);
       }
       std::sort(tokens.begin(), tokens.end());
       for (const auto& [id, content] : tokens)
-        files.added_tokens.push_back({.content = content, .special = false, .normalized = true});
+        files.added_tokens.push_back({.content = content,
+                                      .special = special.contains(content),
+                                      .normalized = !special.contains(content)});
     }
   }
   find_templates(folder, files);

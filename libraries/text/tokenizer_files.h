@@ -20,7 +20,8 @@ struct TokenizerFiles {
   std::string tokenizer_class;                        // of tokenizer_config.json, may be empty
   Json config = Json::object();                       // tokenizer_config.json
   std::map<std::string, std::string> special_tokens;  // "bos_token": "<s>", ...
-  std::vector<AddedToken> added_tokens;               // to add where the vocabulary has them not
+  std::vector<AddedToken> added_tokens;               // in the order of their ids
+  std::vector<AddedToken> special;                    // to be added where they are missing
   std::map<std::string, std::string> chat_templates;  // by name
   std::string chat_template_where;                    // the file they come from
   std::vector<int> eos_ids;                           // generation_config.json's

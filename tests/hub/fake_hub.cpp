@@ -162,8 +162,7 @@ std::string error_of(const std::function<void()>& f) {
 
 int start_child(const std::string& name, const std::map<std::string, std::string>& variables) {
   std::string program = fs::absolute(::testing::internal::GetArgvs()[0]).string();
-  std::vector<std::string> arguments = {program, "--gtest_filter=" + name,
-                                        "--gtest_also_run_disabled_tests"};
+  std::vector<std::string> arguments = {program, "--gtest_filter=" + name};
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);

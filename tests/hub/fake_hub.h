@@ -72,7 +72,7 @@ void write_file(const std::filesystem::path& file, std::string_view text);
 // The text of the Error that f() throws; a failure of the test when it throws none.
 std::string error_of(const std::function<void()>& f);
 
-// This test program again, running the (disabled) test `name` with these variables: a second
+// This test program again, running the test `name` with these variables: a second
 // process to kill, or to work against. Returns its id.
 int start_child(const std::string& name, const std::map<std::string, std::string>& variables);
 int wait_for_child(int id);  // its exit code; 128 + signal

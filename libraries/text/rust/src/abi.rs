@@ -8,6 +8,7 @@ use crate::detokenizer::Detokenizer;
 use crate::gguf;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
+use crate::vocabulary_files::{byte_level_bpe, sentencepiece, wordpiece, Config};
 use crate::{fail, Result};
 
 /// Texts beyond this are refused before they are copied a dozen times.
@@ -105,15 +106,30 @@ pub unsafe extern "C" fn mlxcpp_text_free(buffer: Buffer) {
     }
 }
 
+/// `format`: "tokenizer.json", "vocab.json" (with `merges`), "vocab.txt" or "tokenizer.model".
+/// `config`: JSON of `vocabulary_files::Config`.
 #[no_mangle]
-pub unsafe extern "C" fn mlxcpp_tokenizer_from_json(
-    json: Slice,
+pub unsafe extern "C" fn mlxcpp_tokenizer_from_file(
+    format: Slice,
+    file: Slice,
+    merges: Slice,
+    config: Slice,
     out: *mut *mut Tokenizer,
     error: *mut Buffer,
 ) -> i32 {
     quiet_panics();
     guard(error, || {
-        let tokenizer = Tokenizer::from_json(json.text("the file")?)?;
+        let config: Config =
+            serde_json::from_str(config.text("config")?).map_err(|e| e.to_string())?;
+        let text = || file.text("the file");
+        let mut tokenizer = match format.text("format")? {
+            "tokenizer.json" => Tokenizer::from_json(text()?)?,
+            "vocab.json" => byte_level_bpe(text()?, merges.text("merges")?, &config)?,
+            "vocab.txt" => wordpiece(text()?, &config)?,
+            "tokenizer.model" => sentencepiece(file.bytes(), &config)?,
+            other => return fail(format!("unknown format '{other}'")),
+        };
+        config.add_to(&mut tokenizer)?;
         *out = Box::into_raw(Box::new(tokenizer));
         Ok(())
     })
@@ -164,23 +180,37 @@ pub unsafe extern "C" fn mlxcpp_tokenizer_delete(tokenizer: *mut Tokenizer) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(Box::from_raw(tokenizer))));
 }
 
-/// `ids`: u32; `offsets`, unless null: pairs of u32, byte ranges of the text.
+/// `ids`: u32.
 #[no_mangle]
-pub unsafe extern "C" fn mlxcpp_tokenizer_encode(
+pub unsafe extern "C" fn mlxcpp_tokenizer_ids(
     tokenizer: *const Tokenizer,
     text: Slice,
     add_special: bool,
     ids: *mut Buffer,
-    offsets: *mut Buffer,
     error: *mut Buffer,
 ) -> i32 {
     guard(error, || {
-        let encoding = (*tokenizer).encode(text.text("the text")?, add_special, !offsets.is_null())?;
-        *ids = give(encoding.ids);
-        if !offsets.is_null() {
-            let flat = encoding.offsets.iter().flat_map(|&(a, b)| [a as u32, b as u32]).collect();
-            *offsets = give::<u32>(flat);
-        }
+        *ids = give((*tokenizer).ids(text.text("the text")?, add_special)?);
+        Ok(())
+    })
+}
+
+/// `pair` may be null. `rows`: four u32 for each token: id, type id, and the byte range in its text.
+#[no_mangle]
+pub unsafe extern "C" fn mlxcpp_tokenizer_encode(
+    tokenizer: *const Tokenizer,
+    text: Slice,
+    pair: *const Slice,
+    add_special: bool,
+    rows: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    guard(error, || {
+        let pair = pair.as_ref().map(|pair| pair.text("the second text")).transpose()?;
+        let encoding = (*tokenizer).encode(text.text("the text")?, pair, add_special)?;
+        let parts = encoding.ids.iter().zip(&encoding.type_ids).zip(&encoding.offsets);
+        let flat = parts.flat_map(|((&id, &kind), &(a, b))| [id, kind, a as u32, b as u32]);
+        *rows = give::<u32>(flat.collect());
         Ok(())
     })
 }

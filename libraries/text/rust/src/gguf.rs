@@ -4,26 +4,22 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::{json, Value};
-use tokenizers::AddedToken;
 
 use crate::bpe::{Bpe, PairTable, Ranking};
 use crate::model::{split_merge, Model, MAX_ID};
 use crate::pre_tokenizers;
+use crate::sentencepiece::{self, Kind, SentencePiece, SpacePrefix, CONTROL, NORMAL};
 use crate::tokenizer::{Parts, Tokenizer};
 use crate::vocabulary::Vocabulary;
+use crate::vocabulary_files::{
+    pair_processor, template, wordpiece_tokenizer, Joint, Special, WordPieceOptions,
+};
 use crate::{fail, Result};
-
-/// Types of pieces, as "tokenizer.ggml.token_type" numbers them.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const BYTE: i32 = 6;
 
 pub struct Arrays<'a> {
     pub tokens: Vec<&'a str>,
     pub scores: &'a [f32],
-    pub types: &'a [i32],
+    pub types: &'a [i32], // numbered as in sentencepiece.rs
     pub merges: Vec<&'a str>,
     pub charsmap: &'a [u8],
 }
@@ -40,16 +36,6 @@ pub struct Options {
     flags: HashMap<String, bool>,
 }
 
-impl Options {
-    fn id(&self, name: &str) -> Option<u32> {
-        self.ids.get(name).copied()
-    }
-
-    fn flag(&self, name: &str, otherwise: bool) -> bool {
-        self.flags.get(name).copied().unwrap_or(otherwise)
-    }
-}
-
 pub fn tokenizer(options: &Options, arrays: &Arrays) -> Result<Tokenizer> {
     let n = arrays.tokens.len();
     if n == 0 || n > MAX_ID as usize {
@@ -62,10 +48,13 @@ pub fn tokenizer(options: &Options, arrays: &Arrays) -> Result<Tokenizer> {
     }
     let builder = Builder { options, arrays };
     match options.model.as_str() {
-        "gpt2" | "gemma4" | "whitespace" => builder.byte_level_bpe(),
-        "llama" => builder.sentencepiece_bpe(),
+        "gpt2" => builder.bpe(&options.pre),
+        "gemma4" | "whitespace" => builder.bpe(&options.model),
+        "llama" => builder.sentencepiece(Kind::Bpe),
+        "t5" => builder.sentencepiece(Kind::Unigram),
+        "bert" => builder.wordpiece(),
         other => fail(format!(
-            "tokenizer.ggml.model: expected gpt2, llama, t5 or bert, found '{other}'"
+            "tokenizer.ggml.model: expected gpt2, llama, t5, bert or gemma4, found '{other}'"
         )),
     }
 }
@@ -80,36 +69,25 @@ impl Builder<'_> {
         self.arrays.types.get(id).copied().unwrap_or(NORMAL)
     }
 
-    fn vocabulary(&self) -> Result<Vocabulary> {
-        Vocabulary::new(self.arrays.tokens.iter().copied())
+    fn flag(&self, name: &str, otherwise: bool) -> bool {
+        self.options.flags.get(name).copied().unwrap_or(otherwise)
     }
 
-    // Control tokens are found in the text as it is, the user's own after normalization.
-    fn added_tokens(&self) -> Vec<AddedToken> {
-        let token = |(id, text): (usize, &&str)| match self.kind(id) {
-            CONTROL | UNKNOWN => Some(AddedToken::from(*text, true).normalized(false)),
-            USER_DEFINED => Some(AddedToken::from(*text, false).normalized(true)),
-            _ => None,
-        };
-        self.arrays.tokens.iter().enumerate().filter_map(token).collect()
+    // The special token of a key, or the one a model kind has by default where the pieces reach.
+    fn special(&self, key: &str, otherwise: Option<u32>) -> Option<Special> {
+        let id = self.options.ids.get(key).copied().or(otherwise)?;
+        let piece = self.arrays.tokens.get(id as usize)?;
+        Some((id, piece.to_string()))
     }
 
-    // What stands before and after a text when special tokens are added.
-    fn post_processor(&self, before: Option<u32>, after: &[Option<u32>]) -> Result<Value> {
-        let special = |id: u32| match self.arrays.tokens.get(id as usize) {
-            Some(piece) => Ok((id, piece.to_string())),
-            None => fail(format!("special token {id} is beyond the vocabulary")),
-        };
-        let before = before.map(special).transpose()?;
-        let after =
-            after.iter().flatten().map(|&id| special(id)).collect::<Result<Vec<_>>>()?;
-        Ok(template(before.as_slice(), &after))
+    fn around(&self, bos: Option<Special>, eos: Option<Special>, sep: Option<Special>) -> Value {
+        let after: Vec<Special> = eos.into_iter().chain(sep).collect();
+        template(bos.as_slice(), &after)
     }
 
-    fn byte_level_bpe(&self) -> Result<Tokenizer> {
-        let name = if self.options.model == "gpt2" { &self.options.pre } else { &self.options.model };
-        let pre = pre_tokenizers::by_name(name)?;
-        let vocabulary = self.vocabulary()?;
+    fn bpe(&self, pre: &str) -> Result<Tokenizer> {
+        let pre = pre_tokenizers::by_name(pre)?;
+        let vocabulary = Vocabulary::new(self.arrays.tokens.iter().copied())?;
         let ranking = if self.arrays.merges.is_empty() {
             // Kin of tiktoken: the id of a piece is the rank of the merge that makes it.
             Ranking::Pieces((0..vocabulary.len() as u32).collect())
@@ -124,19 +102,14 @@ impl Builder<'_> {
         };
         let mut bpe = Bpe::new(vocabulary, ranking);
         bpe.ignore_merges = pre.ignore_merges;
-        let add_bos = self.options.flag("add_bos_token", pre.add_bos);
-        let add_eos = self.options.flag("add_eos_token", false);
-        let add_sep = self.options.flag("add_sep_token", pre.add_sep);
+        let bos = self.special("bos", None).filter(|_| self.flag("add_bos_token", pre.add_bos));
+        let eos = self.special("eos", None).filter(|_| self.flag("add_eos_token", false));
+        let sep = self.special("seperator", None);
+        let sep = sep.filter(|_| self.flag("add_sep_token", pre.add_sep));
         let mut parts = Parts {
-            added_tokens: self.added_tokens(),
+            added_tokens: sentencepiece::added_tokens(&self.arrays.tokens, |id| self.kind(id)),
             pre_tokenizer: pre.json(),
-            post_processor: self.post_processor(
-                self.options.id("bos").filter(|_| add_bos),
-                &[
-                    self.options.id("eos").filter(|_| add_eos && !add_sep),
-                    self.options.id("seperator").or(self.options.id("eos")).filter(|_| add_sep),
-                ],
-            )?,
+            post_processor: self.around(bos, eos.filter(|_| sep.is_none()), sep),
             decoder: pre_tokenizers::byte_level(false, false),
             ..Parts::default()
         };
@@ -145,86 +118,70 @@ impl Builder<'_> {
         }
         if !pre.byte_level {
             bpe.byte_fallback = true;
-            bpe.unk = self.options.id("unknown");
+            bpe.unk = self.special("unknown", None).map(|(id, _)| id);
             bpe.fuse_unk = true;
-            parts.normalizer = json!({"type": "Replace", "pattern": {"String": " "},
-                                      "content": "▁"});
-            parts.decoder = sentencepiece_decoder(false);
+            parts.normalizer =
+                json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+            parts.decoder = sentencepiece::decoder(false);
         }
         Tokenizer::from_parts(Model::Bpe(Box::new(bpe)), parts)
     }
 
-    fn sentencepiece_bpe(&self) -> Result<Tokenizer> {
+    fn sentencepiece(&self, kind: Kind) -> Result<Tokenizer> {
         if self.arrays.scores.is_empty() {
-            return fail("tokenizer.ggml.scores: missing, and needed by model 'llama'");
+            return fail(format!(
+                "tokenizer.ggml.scores: missing, and needed by model '{}'",
+                self.options.model
+            ));
         }
-        let ranking = Ranking::from_scores(self.arrays.scores, |id| {
-            !matches!(self.kind(id), CONTROL | UNKNOWN | BYTE)
-        });
-        let mut bpe = Bpe::new(self.vocabulary()?, ranking);
-        bpe.unk = Some(self.options.id("unknown").unwrap_or(0));
-        bpe.fuse_unk = true;
-        bpe.byte_fallback = true;
-        let space_prefix = self.options.flag("add_space_prefix", true);
-        let add_bos = self.options.flag("add_bos_token", true);
-        let add_eos = self.options.flag("add_eos_token", false);
-        let parts = Parts {
-            added_tokens: self.added_tokens(),
-            normalizer: sentencepiece_normalizer(space_prefix),
-            post_processor: self.post_processor(
-                Some(self.options.id("bos").unwrap_or(1)).filter(|_| add_bos),
-                &[Some(self.options.id("eos").unwrap_or(2)).filter(|_| add_eos)],
-            )?,
-            decoder: sentencepiece_decoder(space_prefix),
-            ..Parts::default()
+        let bpe = kind == Kind::Bpe;
+        let bos = self.special("bos", bpe.then_some(1)).filter(|_| self.flag("add_bos_token", bpe));
+        let eos = self.special("eos", Some(if bpe { 2 } else { 1 }));
+        let eos = eos.filter(|_| self.flag("add_eos_token", !bpe));
+        let unk = self.special("unknown", Some(if bpe { 0 } else { 2 }));
+        let model = SentencePiece {
+            kind,
+            pieces: self.arrays.tokens.clone(),
+            scores: self.arrays.scores.to_vec(),
+            types: self.arrays.types.to_vec(),
+            unk: unk.map(|(id, _)| id),
+            bos: None,
+            eos: None,
+            byte_fallback: bpe,
+            charsmap: self.arrays.charsmap,
+            space_prefix: match self.flag("add_space_prefix", true) {
+                true => SpacePrefix::Each,
+                false => SpacePrefix::None,
+            },
+            remove_extra_spaces: self.flag("remove_extra_whitespaces", false),
         };
-        Tokenizer::from_parts(Model::Bpe(Box::new(bpe)), parts)
+        model.tokenizer(self.around(bos, eos, None))
     }
-}
 
-/// The post-processor that puts `before` and `after` around a text: tokens as (id, piece).
-pub fn template(before: &[(u32, String)], after: &[(u32, String)]) -> Value {
-    if before.is_empty() && after.is_empty() {
-        return Value::Null;
+    // GGUF marks the pieces that start a word, with "▁"; vocab.txt those that do not, with "##".
+    fn wordpiece(&self) -> Result<Tokenizer> {
+        let piece = |(id, text): (usize, &&str)| {
+            let bracketed = text.starts_with('[') && text.ends_with(']');
+            match text.strip_prefix('▁') {
+                Some(word) => word.to_owned(),
+                None if bracketed || self.kind(id) == CONTROL => text.to_string(),
+                None => format!("##{text}"),
+            }
+        };
+        let special = |key, otherwise| self.special(key, Some(otherwise));
+        let cls = special("cls", 101).or_else(|| special("bos", 101));
+        let sep = special("seperator", 102);
+        let options = WordPieceOptions {
+            lowercase: self.flag("normalizer.lowercase", true),
+            strip_accents: self.options.flags.get("normalizer.strip_accents").copied(),
+            chinese: true,
+            unk: special("unknown", 100),
+            special: [special("unknown", 100), cls.clone(), sep.clone(), special("padding", 0)]
+                .into_iter()
+                .flatten()
+                .collect(),
+        };
+        let pieces = self.arrays.tokens.iter().enumerate().map(piece).collect();
+        wordpiece_tokenizer(pieces, options, pair_processor(Joint::Bert, cls, sep)?)
     }
-    let special = |type_id: u32| {
-        move |(_, piece): &(u32, String)| {
-            json!({"SpecialToken": {"id": piece, "type_id": type_id}})
-        }
-    };
-    let sequence = |name: &str, type_id: u32| json!({"Sequence": {"id": name, "type_id": type_id}});
-    let mut single: Vec<Value> = before.iter().map(special(0)).collect();
-    single.push(sequence("A", 0));
-    single.extend(after.iter().map(special(0)));
-    let mut pair = single.clone();
-    pair.extend(before.iter().map(special(1)));
-    pair.push(sequence("B", 1));
-    pair.extend(after.iter().map(special(1)));
-    let mut tokens = serde_json::Map::new();
-    for (id, piece) in before.iter().chain(after) {
-        tokens.insert(piece.clone(), json!({"id": piece, "ids": [id], "tokens": [piece]}));
-    }
-    json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens})
-}
-
-/// Spaces become "▁", with one more before the text when `prefix`.
-pub fn sentencepiece_normalizer(prefix: bool) -> Value {
-    let mut steps = Vec::new();
-    if prefix {
-        steps.push(json!({"type": "Prepend", "prepend": "▁"}));
-    }
-    steps.push(json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}));
-    json!({"type": "Sequence", "normalizers": steps})
-}
-
-pub fn sentencepiece_decoder(prefix: bool) -> Value {
-    let mut steps = vec![
-        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
-        json!({"type": "ByteFallback"}),
-        json!({"type": "Fuse"}),
-    ];
-    if prefix {
-        steps.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-    }
-    json!({"type": "Sequence", "decoders": steps})
 }

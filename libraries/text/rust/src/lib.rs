@@ -9,10 +9,14 @@ mod gguf;
 mod json;
 mod model;
 mod pre_tokenizers;
+mod protobuf;
 mod python;
+mod sentencepiece;
 mod template;
 mod tokenizer;
+mod unigram;
 mod vocabulary;
+mod vocabulary_files;
 
 /// The message is one line, without the name of the file: that is the caller's.
 type Result<T> = std::result::Result<T, String>;

@@ -1,4 +1,4 @@
-//! The model of a tokenizer: our own BPE, or one of the crate's (Unigram, WordPiece, WordLevel).
+//! The model of a tokenizer: our own BPE or unigram, or one of the crate's (WordPiece, WordLevel).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,11 +12,13 @@ use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::Token;
 
 use crate::bpe::{Bpe, PairTable, Ranking};
+use crate::unigram::Unigram;
 use crate::vocabulary::Vocabulary;
 use crate::{fail, Result};
 
 pub enum Model {
     Bpe(Box<Bpe>),
+    Unigram(Box<Unigram>),
     Other(ModelWrapper),
 }
 
@@ -24,6 +26,15 @@ pub enum Model {
 pub const MAX_ID: u32 = 1 << 24;
 
 impl Model {
+    // Ours, or the crate's model that has its own.
+    fn vocabulary(&self) -> std::result::Result<&Vocabulary, &ModelWrapper> {
+        match self {
+            Model::Bpe(bpe) => Ok(&bpe.vocabulary),
+            Model::Unigram(unigram) => Ok(&unigram.vocabulary),
+            Model::Other(model) => Err(model),
+        }
+    }
+
     /// The "model" of a tokenizer.json.
     pub fn from_json(json: &RawValue) -> Result<Self> {
         #[derive(Deserialize)]
@@ -42,6 +53,11 @@ impl Model {
             let file: BpeFile =
                 serde_json::from_str(json.get()).map_err(|e| format!("model: {e}"))?;
             return Ok(Model::Bpe(Box::new(file.build()?)));
+        }
+        if head.kind.as_deref() == Some("Unigram") {
+            let file: UnigramFile =
+                serde_json::from_str(json.get()).map_err(|e| format!("model: {e}"))?;
+            return Ok(Model::Unigram(Box::new(file.build()?)));
         }
         serde_json::from_str(json.get()).map(Model::Other).map_err(|e| format!("model: {e}"))
     }
@@ -78,6 +94,29 @@ impl BpeFile<'_> {
         bpe.continuing_prefix = prefix;
         bpe.word_suffix = self.end_of_word_suffix.unwrap_or_default();
         Ok(bpe)
+    }
+}
+
+#[derive(Deserialize)]
+struct UnigramFile<'a> {
+    unk_id: Option<u32>,
+    #[serde(borrow)]
+    vocab: Vec<(Text<'a>, f64)>,
+    #[serde(default)]
+    byte_fallback: bool,
+}
+
+impl UnigramFile<'_> {
+    fn build(self) -> Result<Unigram> {
+        let unk = match self.unk_id {
+            Some(unk) if (unk as usize) < self.vocab.len() => unk,
+            _ => return fail("model.unk_id: expected the id of a piece"),
+        };
+        let vocabulary = Vocabulary::new(self.vocab.iter().map(|(Text(piece), _)| piece.as_ref()))?;
+        let scores = self.vocab.iter().map(|&(_, score)| score).collect();
+        let mut unigram = Unigram::new(vocabulary, scores, unk, |_| true);
+        unigram.byte_fallback = self.byte_fallback;
+        Ok(unigram)
     }
 }
 
@@ -227,38 +266,37 @@ impl tokenizers::Model for Model {
     fn tokenize(&self, sequence: &str) -> tokenizers::Result<Vec<Token>> {
         match self {
             Model::Bpe(bpe) => Ok(bpe.tokenize(sequence)),
+            Model::Unigram(unigram) => Ok(unigram.tokenize(sequence)),
             Model::Other(model) => model.tokenize(sequence),
         }
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
-        match self {
-            Model::Bpe(bpe) => bpe.vocabulary.find(token.as_bytes()),
-            Model::Other(model) => model.token_to_id(token),
+        match self.vocabulary() {
+            Ok(vocabulary) => vocabulary.find(token.as_bytes()),
+            Err(model) => model.token_to_id(token),
         }
     }
 
     fn id_to_token(&self, id: u32) -> Option<String> {
-        match self {
-            Model::Bpe(bpe) => Some(bpe.vocabulary.piece(id).to_owned()).filter(|p| !p.is_empty()),
-            Model::Other(model) => model.id_to_token(id),
+        match self.vocabulary() {
+            Ok(vocabulary) => Some(vocabulary.piece(id).to_owned()).filter(|p| !p.is_empty()),
+            Err(model) => model.id_to_token(id),
         }
     }
 
     fn get_vocab(&self) -> HashMap<String, u32> {
-        match self {
-            Model::Bpe(bpe) => {
-                bpe.vocabulary.iter().map(|(id, piece)| (piece.to_owned(), id)).collect()
-            }
-            Model::Other(model) => model.get_vocab(),
+        match self.vocabulary() {
+            Ok(vocabulary) => vocabulary.iter().map(|(id, piece)| (piece.to_owned(), id)).collect(),
+            Err(model) => model.get_vocab(),
         }
     }
 
     /// One more than the largest id: added tokens are numbered from here.
     fn get_vocab_size(&self) -> usize {
-        match self {
-            Model::Bpe(bpe) => bpe.vocabulary.len(),
-            Model::Other(model) => model.get_vocab_size(),
+        match self.vocabulary() {
+            Ok(vocabulary) => vocabulary.len(),
+            Err(model) => model.get_vocab_size(),
         }
     }
 

@@ -39,6 +39,15 @@ fn kimi() -> String {
     )
 }
 
+/// The words of GPT-2 and its many heirs.
+pub fn gpt2_words() -> &'static str {
+    GPT2
+}
+
+pub fn qwen2_words() -> String {
+    words(r"\p{N}")
+}
+
 /// How a byte-level BPE of a GGUF file treats text.
 pub struct PreTokenizer {
     pub expressions: Vec<String>, // each splits what the ones before have left

@@ -37,7 +37,9 @@ pub struct Parts {
 
 pub struct Encoding {
     pub ids: Vec<u32>,
-    /// Byte ranges of the text, when asked for; an added special token has an empty one.
+    /// 0 in the first text, 1 in the second.
+    pub type_ids: Vec<u32>,
+    /// Byte ranges of the text it is in; a special token that was added has an empty one.
     pub offsets: Vec<(usize, usize)>,
 }
 
@@ -89,24 +91,39 @@ impl Tokenizer {
         Self::from_parts(Model::from_json(file.model)?, parts)
     }
 
+    pub fn is_added(&self, token: &str) -> bool {
+        self.pipeline.get_added_vocabulary().get_vocab().contains_key(token)
+    }
+
+    /// A token of another form than the one there replaces it.
     pub fn add_tokens(&mut self, tokens: Vec<AddedToken>) -> Result<()> {
         self.pipeline.add_tokens(tokens).map(|_| ()).map_err(|e| format!("added tokens: {e}"))
     }
 
-    pub fn encode(&self, text: &str, add_special: bool, offsets: bool) -> Result<Encoding> {
-        let encoding = if offsets {
-            self.pipeline.encode(text, add_special)
-        } else {
-            self.pipeline.encode_fast(text, add_special)
+    /// Ids only, the fast way.
+    pub fn ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = self.pipeline.encode_fast(text, add_special);
+        Ok(encoding.map_err(|e| format!("cannot encode: {e}"))?.get_ids().to_vec())
+    }
+
+    pub fn encode(&self, text: &str, pair: Option<&str>, add_special: bool) -> Result<Encoding> {
+        let encoding = match pair {
+            None => self.pipeline.encode(text, add_special),
+            Some(pair) => self.pipeline.encode((text, pair), add_special),
         };
         let encoding = encoding.map_err(|e| format!("cannot encode: {e}"))?;
         Ok(Encoding {
             ids: encoding.get_ids().to_vec(),
-            offsets: if offsets { encoding.get_offsets().to_vec() } else { Vec::new() },
+            type_ids: encoding.get_type_ids().to_vec(),
+            offsets: encoding.get_offsets().to_vec(),
         })
     }
 
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // Some of the crate's decoders cannot take an empty text.
+        if !ids.iter().any(|&id| self.has_text(id, skip_special)) {
+            return Ok(String::new());
+        }
         self.pipeline.decode(ids, skip_special).map_err(|e| format!("cannot decode: {e}"))
     }
 

@@ -1,0 +1,42 @@
+// Chat templates against transformers (golden/text/templates.json, made by
+// tests/scripts/make_text_goldens.py).
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "core/error.h"
+#include "text/chat_template.h"
+
+namespace mlxcpp {
+namespace {
+
+OrderedJson read_ordered(const std::string& name) {
+  std::ifstream in(std::filesystem::path(MLXCPP_GOLDEN) / "text" / name);
+  return OrderedJson::parse(in);
+}
+
+TEST(ChatTemplates, AreRenderedAsTransformersDoes) {
+  const OrderedJson golden = read_ordered("templates.json");
+  std::map<std::string, std::string> special_tokens;
+  for (const auto& [name, text] : golden["special_tokens"].items()) special_tokens[name] = text;
+  for (const OrderedJson& test : golden["cases"]) {
+    const auto source = golden["templates"][test["template"].get<int>()].get<std::string>();
+    const OrderedJson& messages = golden["messages"][test["messages"].get<int>()];
+    const OrderedJson& kwargs = golden["kwargs"][test["kwargs"].get<int>()];
+    std::string text, error;
+    try {
+      text = ChatTemplate({{"default", source}}, special_tokens).render(messages, kwargs);
+    } catch (const Error& e) {
+      error = e.what();
+      EXPECT_EQ(error.find('\n'), std::string::npos);
+    }
+    const auto name = test["name"].get<std::string>();
+    if (test.contains("rendered"))
+      EXPECT_EQ(error + text, test["rendered"].get<std::string>()) << name;
+    else
+      EXPECT_NE(error, "") << name << "\ngave: " << text << "\nexpected: " << test["error"];
+  }
+}
+
+}  // namespace
+}  // namespace mlxcpp
