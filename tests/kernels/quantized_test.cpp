@@ -1,5 +1,8 @@
 #include "kernels/quantized.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -59,6 +62,20 @@ mx::array misaligned(mx::array a) {
   std::memcpy(memory + 1, a.data<uint8_t>(), a.nbytes());
   return mx::array(static_cast<void*>(memory + 1), a.shape(), a.dtype(),
                    [](void* p) { delete[] (static_cast<uint8_t*>(p) - 1); });
+}
+
+// The same values right before memory that must not be read.
+mx::array guarded(mx::array a) {
+  mx::eval(a);
+  const size_t page = sysconf(_SC_PAGESIZE), pages = (a.nbytes() + page - 1) / page;
+  auto* memory = static_cast<uint8_t*>(mmap(nullptr, (pages + 1) * page, PROT_READ | PROT_WRITE,
+                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  if (memory == MAP_FAILED || mprotect(memory + pages * page, page, PROT_NONE) != 0)
+    throw Error("no guarded memory");
+  uint8_t* data = memory + pages * page - a.nbytes();
+  std::memcpy(data, a.data<uint8_t>(), a.nbytes());
+  return mx::array(static_cast<void*>(data), a.shape(), a.dtype(),
+                   [memory, size = (pages + 1) * page](void*) { munmap(memory, size); });
 }
 
 std::vector<int> scale_offsets(QuantMode mode) {
@@ -256,6 +273,28 @@ TEST(Quantized, MatmulInEveryDtypeOfActivationsAndScales) {
             }
         }
       }
+}
+
+TEST(Quantized, ReadsNothingBeyondTheWeights) {
+  for (const QuantType& t : all_types())
+    for (const int blocks : {1, 2, 3, 5}) {
+      const int k = std::max(t.group_size, 32) * blocks, n = 3;
+      QuantizedMatrix w = random_matrix(t, {n, k}, 1, mx::bfloat16);
+      w.weight = guarded(w.weight);
+      if (w.scales) w.scales = guarded(*w.scales);
+      if (w.biases) w.biases = guarded(*w.biases);
+      const std::vector<float> wv = exact_values(w);
+      for (const int m : {1, 2, 4, 9}) {
+        const mx::array x = floats({m, k}, 2);
+        for (const Isa i : available_isas())
+          for (const Precision p : {Precision::fast, Precision::high, Precision::exact}) {
+            IsaScope isa_scope(i);
+            PrecisionScope precision_scope(p);
+            ASSERT_NO_FATAL_FAILURE(
+                expect_product(quantized_matmul(x, w), values(x), wv, k, p, label(t)));
+          }
+      }
+    }
 }
 
 // Values at the ends of what the integers hold: nothing may overflow or saturate.
