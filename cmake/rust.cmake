@@ -12,9 +12,16 @@ function(mlxcpp_rust_library NAME)
   # The presets share one build of the crate, but for the fuzzer's: that counts covered edges, for
   # libFuzzer to see, and checks integer overflow.
   set(target_dir ${PROJECT_SOURCE_DIR}/build/rust)
+  set(library ${target_dir}/release/lib${A_LIBRARY}.a)
   set(environment)
+  set(target)
   if(MLXCPP_FUZZ)
+    # With a target named, the flags are not those of build scripts.
+    execute_process(COMMAND ${CARGO} -vV OUTPUT_VARIABLE host)
+    string(REGEX MATCH "host: ([^\n]+)" host "${host}")
+    set(target --target ${CMAKE_MATCH_1})
     set(target_dir ${PROJECT_SOURCE_DIR}/build/rust-fuzz)
+    set(library ${target_dir}/${CMAKE_MATCH_1}/release/lib${A_LIBRARY}.a)
     string(JOIN " " flags -Cdebug-assertions -Coverflow-checks -Cpasses=sancov-module
            -Cllvm-args=-sanitizer-coverage-level=4
            -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
@@ -22,12 +29,11 @@ function(mlxcpp_rust_library NAME)
            -Cllvm-args=-sanitizer-coverage-trace-compares)
     set(environment ${CMAKE_COMMAND} -E env "RUSTFLAGS=${flags}")
   endif()
-  set(library ${target_dir}/release/lib${A_LIBRARY}.a)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${A_MANIFEST_DIR}/src/*.rs)
   # cargo itself takes a lock against a second build of the same folder.
   add_custom_command(
     OUTPUT ${library}
-    COMMAND ${environment} ${CARGO} build --release --locked --quiet --target-dir ${target_dir}
+    COMMAND ${environment} ${CARGO} build --release --locked --quiet ${target} --target-dir ${target_dir}
             --manifest-path ${A_MANIFEST_DIR}/Cargo.toml
     # cargo leaves an up-to-date library untouched; ninja wants it newer than its sources.
     COMMAND ${CMAKE_COMMAND} -E touch ${library}
