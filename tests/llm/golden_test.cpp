@@ -5,6 +5,10 @@
 #include "golden/runner.h"
 
 namespace mlxcpp::golden {
+
+// For GoogleTest's messages.
+static void PrintTo(const Fixture& fixture, std::ostream* out) { *out << fixture.name(); }
+
 namespace {
 
 std::vector<Fixture> fixtures(std::initializer_list<const char*> folders) {
