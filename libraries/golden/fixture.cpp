@@ -4,28 +4,17 @@
 
 #include <fmt/ranges.h>
 
+#include "golden/kinds.h"
 #include "golden/made_weights.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::golden {
 namespace {
 
-Kind kind_of(const fs::path& path) {
-  const Json info = read_json(fs::is_directory(path) ? path / "golden.json" : path);
-  const auto parent = path.parent_path().filename();
-  if (path.filename() == "sampling.json") return Kind::sampling;
-  if (parent == "cache") return Kind::cache;
-  if (parent == "real") return Kind::real;
-  if (parent == "llm") return Kind::language_model;
-  return Kind::unknown;
-}
-
 // A fixture of its own, as against a file that belongs to one.
 bool is_fixture(const fs::path& path) {
   if (fs::is_directory(path)) return fs::exists(path / "golden.json");
-  const auto parent = path.parent_path().filename();
-  return path.extension() == ".json" &&
-         (parent == "cache" || parent == "real" || path.filename() == "sampling.json");
+  return path.extension() == ".json" && kind_of(path);
 }
 
 void collect(const fs::path& path, std::vector<Fixture>& out) {
@@ -88,7 +77,7 @@ std::vector<std::string> References::names() const {
   return out;
 }
 
-Tolerance read_tolerance(const Json& info, const std::string& where) {
+Tolerance read_tolerance(const fs::path& file) {
   struct Fields {
     Tolerance t;
     void fields(ConfigReader& v) {
@@ -96,8 +85,10 @@ Tolerance read_tolerance(const Json& info, const std::string& where) {
       v.maybe("rel", t.rel);
     }
   };
-  if (!info.contains("tolerance")) throw Error("{}: 'tolerance' is missing", where);
-  return read_config<Fields>(info["tolerance"], where + ": tolerance").t;
+  const Json info = read_json(file);
+  if (!info.is_object() || !info.contains("tolerance"))
+    throw Error("{}: 'tolerance' is missing", file.string());
+  return read_config<Fields>(info["tolerance"], file.string() + ": tolerance").t;
 }
 
 Checkpoint load_fixture_checkpoint(const fs::path& folder) {

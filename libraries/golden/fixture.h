@@ -14,13 +14,12 @@ namespace mlxcpp::golden {
 
 namespace fs = std::filesystem;
 
-// What a fixture is, found by its files (formats: tests/golden/README.md).
-enum class Kind { language_model, cache, sampling, real, unknown };
+struct Kind;  // kinds.h
 
 struct Fixture {
-  fs::path path;  // a folder with golden.json, or the .json file itself
-  Kind kind = Kind::unknown;
-  std::string name() const;  // "llm/llama"
+  fs::path path;               // a folder with golden.json, or the .json file itself
+  const Kind* kind = nullptr;  // what it is, by its place (tests/golden/README.md); none: unknown
+  std::string name() const;    // "llm/llama"
 };
 
 // Every fixture below the folders (or at the files) given, sorted by path. Throws when one of them
@@ -45,7 +44,8 @@ class References {
   std::map<std::string, bool> used_;
 };
 
-Tolerance read_tolerance(const Json& info, const std::string& where);
+// "tolerance" of a golden.json.
+Tolerance read_tolerance(const fs::path& info);
 
 // The fixture's checkpoint: config.json and model*.safetensors, or weights.json (+ raw.safetensors)
 // by its formula.

@@ -3,20 +3,29 @@
 #include "golden/fixture.h"
 #include "golden/runner.h"
 
-// One function a kind of fixture: compares everything in it. Throws when it cannot.
 namespace mlxcpp::golden {
+
+// A kind of fixture. kinds.cpp has the table of them all: a new one is a row there and a function.
+struct Kind {
+  std::string_view name;
+  bool (*matches)(const fs::path& fixture);
+  // Compares everything in the fixture. Throws when it cannot.
+  void (*compare)(const fs::path& fixture, const Options& options, Comparison& out);
+  // For fixtures that have none of their own.
+  std::optional<Tolerance> tolerance = {};
+};
+
+// The kind of a fixture's path, by its place and name; nullptr if it is none that is known.
+const Kind* kind_of(const fs::path& fixture);
 
 // Thrown by a fixture that needs files which are not on this machine.
 struct Skipped {
   std::string reason;
 };
 
-// Real models have no tolerance of their own: near ties under 1e-3 are set aside.
-inline constexpr Tolerance kRealTolerance{.abs = 1e-4, .rel = 0};
-
 void compare_language_model(const fs::path& folder, const Options& options, Comparison& out);
 void compare_cache(const fs::path& json, const Options& options, Comparison& out);
-void compare_sampling(const fs::path& json, Comparison& out);
+void compare_sampling(const fs::path& json, const Options& options, Comparison& out);
 void compare_real(const fs::path& json, const Options& options, Comparison& out);
 
 }  // namespace mlxcpp::golden

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <fmt/ranges.h>
-
 #include "golden/kinds.h"
 
 namespace mlxcpp::golden {
@@ -26,28 +24,13 @@ Result run(const Fixture& fixture, const Options& options) {
   Result result;
   try {
     const kernels::PrecisionScope precision(options.precision);
-    const bool folder = fs::is_directory(fixture.path);
-    const fs::path info_file = folder ? fixture.path / "golden.json" : fixture.path;
-    const Json info = read_json(info_file);
-    const Tolerance tolerance =
-        fixture.kind == Kind::real ? kRealTolerance : read_tolerance(info, info_file.string());
-    Comparison comparison(tolerance, options.precision);
-    switch (fixture.kind) {
-      case Kind::language_model:
-        compare_language_model(fixture.path, options, comparison);
-        break;
-      case Kind::cache:
-        compare_cache(fixture.path, options, comparison);
-        break;
-      case Kind::sampling:
-        compare_sampling(fixture.path, comparison);
-        break;
-      case Kind::real:
-        compare_real(fixture.path, options, comparison);
-        break;
-      case Kind::unknown:
-        throw Error("{}: this kind of fixture is not supported", fixture.path.string());
-    }
+    if (!fixture.kind)
+      throw Error("{}: this kind of fixture is not supported", fixture.path.string());
+    const fs::path info =
+        fs::is_directory(fixture.path) ? fixture.path / "golden.json" : fixture.path;
+    Comparison comparison(fixture.kind->tolerance ? *fixture.kind->tolerance : read_tolerance(info),
+                          options.precision);
+    fixture.kind->compare(fixture.path, options, comparison);
     result.tensors = comparison.results();
     result.steps_compared = comparison.steps_compared();
     if (comparison.first_failure()) {

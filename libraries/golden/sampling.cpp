@@ -76,7 +76,7 @@ Applied parse(const std::string& name, const std::string& note, const std::strin
 
 }  // namespace
 
-void compare_sampling(const fs::path& json, Comparison& out) {
+void compare_sampling(const fs::path& json, const Options&, Comparison& out) {
   const Json info = read_json(json);
   References want(fs::path(json).replace_extension(".safetensors"));
   const auto& logits = want.at("logits");

@@ -1,0 +1,29 @@
+#include "golden/kinds.h"
+
+namespace mlxcpp::golden {
+namespace {
+
+// Fixtures of a kind lie together in a folder of that name.
+bool lies_in(const fs::path& fixture, std::string_view folder) {
+  return fixture.parent_path().filename() == folder;
+}
+
+const Kind kKinds[] = {
+    {"llm", [](const fs::path& p) { return lies_in(p, "llm"); }, compare_language_model},
+    {"cache", [](const fs::path& p) { return lies_in(p, "cache"); }, compare_cache},
+    {"sampling", [](const fs::path& p) { return p.filename() == "sampling.json"; },
+     compare_sampling},
+    // Real models: near ties under 1e-3 (ten times this) are set aside.
+    {"real", [](const fs::path& p) { return lies_in(p, "real"); }, compare_real,
+     Tolerance{.abs = 1e-4, .rel = 0}},
+};
+
+}  // namespace
+
+const Kind* kind_of(const fs::path& fixture) {
+  for (const Kind& kind : kKinds)
+    if (kind.matches(fixture)) return &kind;
+  return nullptr;
+}
+
+}  // namespace mlxcpp::golden
