@@ -42,7 +42,8 @@ const int32_t* targets_of(const Rows& rows, size_t classes, std::vector<int32_t>
   return room.data();
 }
 
-// logits [T, V], targets int32 [T], stats f32 [T, 2] (largest, logarithm of the sum), cotangent [T]
+// logits [T, V], targets int32 [T], stats f32 [T, 2] (largest, sum of exp(x - largest)), cotangent
+// [T]
 // -> the gradient of the logits.
 class CrossEntropyGrad final : public CpuPrimitive {
  public:
@@ -72,7 +73,7 @@ class CrossEntropyGrad final : public CpuPrimitive {
             RowBuffer buffer, stats_buffer, dy_buffer;
             for (size_t r = begin; r < end; ++r) {
               const auto* s = static_cast<const float*>(stats.read(r, stats_buffer));
-              const float largest = s[0], sum = std::exp(s[1]);
+              const float largest = s[0], sum = s[1];
               const float dy = float_at(cotangent, 0, r, dy_type, dy_buffer);
               // Read before the gradient takes its place.
               const float x = float_at(logits, r, target[r], type, buffer);
@@ -98,10 +99,10 @@ class CrossEntropy final : public CpuPrimitive {
   static Arrays plain(const Arrays& in) {
     const auto x = mx::astype(in[0], mx::float32);
     const auto largest = mx::stop_gradient(mx::max(x, -1, true));
-    const auto total = mx::log(mx::sum(mx::exp(x - largest), -1));
+    const auto total = mx::sum(mx::exp(x - largest), -1);
     const auto score =
         mx::squeeze(mx::take_along_axis(x - largest, mx::expand_dims(in[1], -1), -1), -1);
-    return {mx::astype(total - score, in[0].dtype()),
+    return {mx::astype(mx::log(total) - score, in[0].dtype()),
             mx::stack({mx::squeeze(largest, -1), total}, -1)};
   }
 
@@ -128,7 +129,7 @@ class CrossEntropy final : public CpuPrimitive {
           }
           const auto log_sum = static_cast<float>(std::log(total.sum));
           stats[2 * r] = total.largest;
-          stats[2 * r + 1] = log_sum;
+          stats[2 * r + 1] = static_cast<float>(total.sum);
           put_float(loss, r, type,
                     log_sum - (float_at(logits, r, target[r], type, buffer) - total.largest));
         }

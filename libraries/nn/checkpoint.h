@@ -2,6 +2,7 @@
 // backward pass but computed again.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 #include <mlx/mlx.h>
@@ -13,10 +14,12 @@ class Module;
 namespace mx = mlx::core;
 
 // While it stands, elements of Children that are called through Children::call with one array, and
-// give one, are checkpointed. For this thread.
+// give one, are checkpointed. For this thread. Random numbers within a layer (dropout) are drawn
+// again when it is computed again: each layer's begin with a seed of its own that follows from
+// `seed`.
 class CheckpointScope {
  public:
-  explicit CheckpointScope(bool on = true);
+  explicit CheckpointScope(bool on, uint64_t seed = 0);
   ~CheckpointScope();
   CheckpointScope(const CheckpointScope&) = delete;
   CheckpointScope& operator=(const CheckpointScope&) = delete;
@@ -26,6 +29,7 @@ class CheckpointScope {
  private:
   bool before_;
   int count_before_;
+  uint64_t seed_before_;
 };
 
 namespace detail {
