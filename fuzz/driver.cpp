@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace {
 
-constexpr int kMutations = 2000;
+constexpr int kMutations = 20000;
 
 using Bytes = std::vector<uint8_t>;
 

@@ -29,7 +29,8 @@ void save_trace(const std::filesystem::path& file, const Trace& trace);
 // Error, naming the file, if it is no trace.
 Trace load_trace(const std::filesystem::path& file);
 
-// Holds what both have against each other, in the order of `want`. Error if they have nothing but
+// Holds what both have against each other, in the order of `want`; tensors of four axes also with
+// the two in the middle (heads and positions) exchanged. Error if they have nothing but
 // the ids in common, or start from other ids.
 Comparison compare_traces(const Trace& got, const Trace& want, Tolerance tolerance);
 

@@ -52,6 +52,14 @@ TEST(Trace, TheFirstTensorThatDiffersIsNamed) {
   EXPECT_TRUE(failure->starts_with("model.layers.1.self_attn.v_proj:")) << *failure;
 }
 
+TEST(Trace, HeadsMayStandBeforeOrAfterPositions) {
+  Trace got = llama_trace(), want = got;
+  const mx::array heads = mx::reshape(mx::arange(24.0f), {1, 2, 3, 4});
+  got.add("heads", heads);
+  want.add("heads", mx::swapaxes(heads, 1, 2));
+  EXPECT_FALSE(compare_traces(got, want, {.abs = 0, .rel = 0}).first_failure());
+}
+
 TEST(Trace, TracesOfDifferentIdsAreRefused) {
   EXPECT_THROW(compare_traces(llama_trace({1, 2}), llama_trace({1, 3}), {}), Error);
 }

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "llm-tool/commands.h"
+#include "llm/registry.h"
 #include "support/program.h"
 
 namespace mlxcpp::tools {
@@ -17,26 +18,37 @@ struct TraceOptions {
   std::string output = "trace.safetensors";
 };
 
+// With token ids given, a model without tokenizer files will do.
+ModelContext load(const TraceOptions& o) {
+  const DownloadOptions download = o.common.model.download_options(true);
+  const ModelConfiguration configuration = o.common.configuration();
+  if (o.tokens.empty()) return load_model_context(configuration, llm::model_types(), download);
+  const ModelFiles files = resolve_model(configuration.reference(), download);
+  Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);
+  ModelContext context;
+  context.config = checkpoint.config;
+  context.model = make_language_model(std::move(checkpoint), llm::model_types(),
+                                      (files.folder / "config.json").string());
+  return context;
+}
+
 int run_trace(const TraceOptions& o) {
   if (o.prompt.empty() == o.tokens.empty())
     throw CLI::ValidationError("trace", "needs either --prompt or --tokens");
+  o.common.memory.apply();
+  o.common.compute.apply();
+  const kernels::PrecisionScope precision(o.common.compute.kernel_precision());
   const std::string prompt = read_prompt(o.prompt);
-  const auto container = o.common.load();
-  const size_t count =
-      container
-          ->perform([&](ModelContext& context) {
-            const auto ids = o.tokens.empty() ? context.tokenizer->encode(prompt) : o.tokens;
-            if (ids.empty()) throw Error("the prompt has no tokens");
-            for (const int id : ids)
-              if (id < 0 || id >= context.vocab_size().value_or(id + 1))
-                throw Error("token {}: the vocabulary has {}", id, *context.vocab_size());
-            const auto trace = golden::trace(
-                *context.model, mx::array(ids.data(), {1, static_cast<int>(ids.size())}));
-            golden::save_trace(o.output, trace);
-            return trace.order.size();
-          })
-          .get();
-  print(fmt::format("{}: {} tensors\n", o.output, count));
+  const ModelContext context = load(o);
+  const auto ids = o.tokens.empty() ? context.tokenizer->encode(prompt) : o.tokens;
+  if (ids.empty()) throw Error("the prompt has no tokens");
+  for (const int id : ids)
+    if (id < 0 || id >= context.vocab_size().value_or(0))
+      throw Error("token {}: the vocabulary has {}", id, context.vocab_size().value_or(0));
+  const auto trace =
+      golden::trace(*context.model, mx::array(ids.data(), {1, static_cast<int>(ids.size())}));
+  golden::save_trace(o.output, trace);
+  print(fmt::format("{}: {} tensors\n", o.output, trace.order.size()));
   return 0;
 }
 
