@@ -201,7 +201,7 @@ template <class T>
 std::unique_ptr<T> fitting(std::unique_ptr<Module> m, const std::string& path) {
   T* fits = dynamic_cast<T*>(m.get());
   if (!fits) throw_misfit(path, typeid(T), m.get());
-  m.release();
+  (void)m.release();
   return std::unique_ptr<T>(fits);
 }
 }  // namespace detail
