@@ -95,15 +95,14 @@ void compare_text(Run& r) {
       const std::string state = fmt::format("text.{}.hidden{}", name, i);
       if (!r.want.has(state)) continue;
       const auto& ref = r.want.at(state);
-      r.near(state,
-             mx::slice(got.hidden_states[i], {0, 0, 0}, {1, ref.shape(1), ref.shape(2)}), ref,
-             r.bounds.text);
+      r.near(state, mx::slice(got.hidden_states[i], {0, 0, 0}, {1, ref.shape(1), ref.shape(2)}),
+             ref, r.bounds.text);
     }
     const std::string front = "text." + name;
     r.near(front + ".last_hidden_state", got.last_hidden_state, r.bounds.text);
     r.near(front + ".pooler_output", got.pooled, r.bounds.text);
-    r.conditions.emplace(
-        name, sd::Conditioning{r.want.at(front + ".last_hidden_state"), std::nullopt, std::nullopt});
+    r.conditions.emplace(name, sd::Conditioning{r.want.at(front + ".last_hidden_state"),
+                                                std::nullopt, std::nullopt});
   }
   for (const Json& other : r.info.at("cases"))
     if (other.contains("odd")) check_ids("ids.odd", other.at("odd").get<std::string>(), 0);
@@ -183,9 +182,10 @@ void compare_schedules(Run& r) {
     const bool simple = part[1] == "mlx_euler";
     const std::string spacing = simple ? "trailing" : part[2];
     const int steps = std::stoi(part[part.size() - 2]);
-    const auto sampler = sd::make_sampler(
-        simple ? "simple-euler" : part[1] == "euler" ? "euler" : "euler-ancestral",
-        schedule_config(r, spacing));
+    const auto sampler = sd::make_sampler(simple               ? "simple-euler"
+                                          : part[1] == "euler" ? "euler"
+                                                               : "euler-ancestral",
+                                          schedule_config(r, spacing));
     sampler->prepare(steps);
     const std::string front = name.substr(0, name.size() - 6);
     auto timesteps = sampler->timesteps();
@@ -215,8 +215,7 @@ mx::array compare_run(Run& r, const std::string& prefix, sd::Sampler& sampler, m
       output = without + mx::array(*cfg) * (output - without);
     }
     std::optional<mx::array> noise;
-    if (sampler.wants_noise(i))
-      noise = channels_last(mx::take(r.want.at("traj.step_noise"), i, 0));
+    if (sampler.wants_noise(i)) noise = channels_last(mx::take(r.want.at("traj.step_noise"), i, 0));
     latents = sampler.step(i, latents, output, noise).latents;
     r.near_latents(fmt::format("{}.{}", prefix, i + 1), latents);
   }
@@ -238,8 +237,7 @@ void compare_runs(Run& r) {
       const std::string prefix = fmt::format("{}.{}", kind, tag);
       if (!r.want.has(prefix + ".0")) continue;
       const auto sampler = make(name, 4);
-      const auto last =
-          compare_run(r, prefix, *sampler, sampler->initial_latents(noise), guidance);
+      const auto last = compare_run(r, prefix, *sampler, sampler->initial_latents(noise), guidance);
       if (r.want.has(prefix + ".image")) {
         const auto image = mx::clip(r.vae->decode_scaled(last) * mx::array(0.5f) + mx::array(0.5f),
                                     mx::array(0.0f), mx::array(1.0f));

@@ -34,9 +34,18 @@ Arrays plain(const Inputs& k, const Arrays& in) {
 ConvShape shape_of(const mx::array& x, const mx::array& weight, const mx::Shape& y,
                    const Conv2dOptions& o) {
   const auto size = [](int n) { return static_cast<size_t>(n); };
-  ConvShape s{size(x.shape(0)), size(x.shape(1)), size(x.shape(2)), size(x.shape(3)),
-              size(y[3]),       size(y[1]),       size(y[2]),       {},
-              {},               {},               {},               size(o.groups)};
+  ConvShape s{size(x.shape(0)),
+              size(x.shape(1)),
+              size(x.shape(2)),
+              size(x.shape(3)),
+              size(y[3]),
+              size(y[1]),
+              size(y[2]),
+              {},
+              {},
+              {},
+              {},
+              size(o.groups)};
   for (int i = 0; i < 2; ++i) {
     s.kernel[i] = size(weight.shape(1 + i));
     s.stride[i] = size(o.stride[i]);
@@ -63,8 +72,8 @@ class ConvPrimitive final : public CpuPrimitive {
     a.y_type = *float_type(out[0].dtype());
     const float* bias = kind_.bias ? in[2].data<float>() : nullptr;
     const float* shift = kind_.shift ? in[kind_.shift_at()].data<float>() : nullptr;
-    mx::cpu::get_command_encoder(stream())
-        .dispatch([=, s = shape_of(in[0], in[1], out[0].shape(), kind_.options)]() mutable {
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [=, s = shape_of(in[0], in[1], out[0].shape(), kind_.options)]() mutable {
           std::vector<float> both;
           a.bias = bias;
           if (shift) {

@@ -52,7 +52,8 @@ void conv_winograd_input(const void* const* rows, size_t n, float* v, size_t str
     Vec half[6][6];  // [column][transformed row]
     for (size_t x = 0; x < 6; ++x) {
       Vec d[6];
-      for (size_t y = 0; y < 6; ++y) d[y] = load_up_to(static_cast<const T*>(rows[6 * y + x]) + i, m);
+      for (size_t y = 0; y < 6; ++y)
+        d[y] = load_up_to(static_cast<const T*>(rows[6 * y + x]) + i, m);
       winograd_input_line(d, half[x]);
     }
     for (size_t y = 0; y < 6; ++y) {
@@ -156,20 +157,21 @@ void conv_normalise(const void* x_, size_t pixels, size_t n, const float* mean, 
 }
 
 // The table that the including file exports.
-#define MLXCPP_CONV_KERNELS                                                                       \
-  {                                                                                               \
-      kConvRows,                                                                                  \
-      kConvColumns,                                                                               \
-      conv_multiply<F32Product>,                                                                  \
-      nullptr,                                                                                    \
-      {conv_depthwise<float>, conv_depthwise<BFloat16>, conv_depthwise<Float16>},                 \
-      {conv_finish<float>, conv_finish<BFloat16>, conv_finish<Float16>},                          \
-      {conv_winograd_input<float>, conv_winograd_input<BFloat16>, conv_winograd_input<Float16>},  \
-      conv_winograd_weights,                                                                      \
-      conv_winograd_output,                                                                       \
-      {conv_channel_sums<float>, conv_channel_sums<BFloat16>, conv_channel_sums<Float16>},        \
-      {conv_channel_squares<float>, conv_channel_squares<BFloat16>, conv_channel_squares<Float16>}, \
-      {conv_normalise<float>, conv_normalise<BFloat16>, conv_normalise<Float16>},                 \
+#define MLXCPP_CONV_KERNELS                                                                      \
+  {                                                                                              \
+      kConvRows,                                                                                 \
+      kConvColumns,                                                                              \
+      conv_multiply<F32Product>,                                                                 \
+      nullptr,                                                                                   \
+      {conv_depthwise<float>, conv_depthwise<BFloat16>, conv_depthwise<Float16>},                \
+      {conv_finish<float>, conv_finish<BFloat16>, conv_finish<Float16>},                         \
+      {conv_winograd_input<float>, conv_winograd_input<BFloat16>, conv_winograd_input<Float16>}, \
+      conv_winograd_weights,                                                                     \
+      conv_winograd_output,                                                                      \
+      {conv_channel_sums<float>, conv_channel_sums<BFloat16>, conv_channel_sums<Float16>},       \
+      {conv_channel_squares<float>, conv_channel_squares<BFloat16>,                              \
+       conv_channel_squares<Float16>},                                                           \
+      {conv_normalise<float>, conv_normalise<BFloat16>, conv_normalise<Float16>},                \
   }
 
 }  // namespace

@@ -8,8 +8,8 @@ namespace {
 struct Bf16Product {
   static Vec spread(const float* p) { return set(*p); }
   static Vec add(Vec a, Vec b, Vec sum) {
-    return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v),
-                             reinterpret_cast<__m512bh>(b.v))};
+    return {
+        _mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
   }
 };
 

@@ -59,9 +59,8 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
                            taps * units};
   const size_t panels = (group_out + columns - 1) / columns, pixels = s.pixels();
   const size_t tiles = (pixels + kernels.rows - 1) / kernels.rows;
-  const size_t parts =
-      std::clamp<size_t>((kItems + panels * s.groups - 1) / (panels * s.groups), 1,
-                         std::max<size_t>(1, tiles / 8));
+  const size_t parts = std::clamp<size_t>((kItems + panels * s.groups - 1) / (panels * s.groups), 1,
+                                          std::max<size_t>(1, tiles / 8));
   const size_t part_tiles = (tiles + parts - 1) / parts;
   const size_t y_size = a.y_type == FloatType::f32 ? 4 : 2;
   const size_t picture = s.out_height * s.out_width;
@@ -76,7 +75,8 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
 
     alignas(64) float sums[kMostConvRows * kMostConvColumns];
     std::vector<const float*> rows(taps * kernels.rows);
-    const size_t begin_tile = part * part_tiles, end_tile = std::min(tiles, begin_tile + part_tiles);
+    const size_t begin_tile = part * part_tiles,
+                 end_tile = std::min(tiles, begin_tile + part_tiles);
     // Tiles of nearly equal height: none of one row beside full ones.
     for (size_t tile = begin_tile; tile < end_tile; ++tile) {
       const size_t begin = tile * pixels / tiles, m = (tile + 1) * pixels / tiles - begin;
@@ -111,7 +111,8 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
 void run_conv_depthwise(const ConvShape& s, const ConvArrays& a) {
   const ConvKernels& kernels = conv_kernels();
   const size_t taps = s.taps(), channels = s.channels;
-  const size_t x_size = a.x_type == FloatType::f32 ? 4 : 2, y_size = a.y_type == FloatType::f32 ? 4 : 2;
+  const size_t x_size = a.x_type == FloatType::f32 ? 4 : 2,
+               y_size = a.y_type == FloatType::f32 ? 4 : 2;
   // [channels][taps] to f32 [taps][channels]
   Floats turned;
   float* weights = turned.reserve(taps * channels);

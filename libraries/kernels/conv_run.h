@@ -23,7 +23,7 @@ struct ConvArrays {
   FloatType x_type;
   const void* weight;
   FloatType weight_type;
-  const float* bias;     // [outputs], or [n, outputs] when a row for each picture
+  const float* bias;  // [outputs], or [n, outputs] when a row for each picture
   bool bias_each;
   const void* residual;  // of y's shape and type; null: none
   void* y;

@@ -86,8 +86,8 @@ void run_conv_winograd(const ConvShape& s, const ConvArrays& a) {
   const ConvKernels& kernels = conv_kernels();
   const Tiles tiles(s);
   const size_t channels = s.channels, columns = kernels.columns;
-  const size_t most = std::clamp<size_t>(kInputFloats / (kPoints * channels), kernels.rows,
-                                         kMostTiles);
+  const size_t most =
+      std::clamp<size_t>(kInputFloats / (kPoints * channels), kernels.rows, kMostTiles);
   const size_t chunks = ceil_div(tiles.count, most);
   const size_t blocks = ceil_div(channels, kBlockChannels);
   const size_t panels = ceil_div(s.outputs, columns);

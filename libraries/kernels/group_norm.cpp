@@ -157,8 +157,7 @@ mx::array group_norm(const mx::array& x, int groups, const mx::array& weight, co
       throw Error("group_norm: expected weight and bias [{}], found [{}]", x.shape(-1),
                   fmt::join(a->shape(), ", "));
   const GroupNormKind kind{groups, eps, silu};
-  const auto dtype =
-      mx::promote_types(x.dtype(), mx::promote_types(weight.dtype(), bias.dtype()));
+  const auto dtype = mx::promote_types(x.dtype(), mx::promote_types(weight.dtype(), bias.dtype()));
   const auto stream = cpu_stream();
   const auto wide = mx::astype(x, dtype);
   if (!stream || !float_type(dtype) || x.size() == 0) return plain(kind, {wide, weight, bias})[0];

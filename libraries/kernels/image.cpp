@@ -16,8 +16,7 @@ constexpr size_t kGrainBytes = 1 << 16;
 
 mx::array indices(int from, int to) {
   std::vector<int> out;
-  for (int i = 0; i < to; ++i)
-    out.push_back(static_cast<int>(static_cast<int64_t>(i) * from / to));
+  for (int i = 0; i < to; ++i) out.push_back(static_cast<int>(static_cast<int64_t>(i) * from / to));
   return mx::array(out.data(), {to}, mx::int32);
 }
 
@@ -35,11 +34,11 @@ class ResizeNearest final : public CpuPrimitive {
   void eval_cpu(const Arrays& in, Arrays& out) override {
     out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
     const auto size = [](int n) { return static_cast<size_t>(n); };
-    mx::cpu::get_command_encoder(stream())
-        .dispatch([x = in[0].data<std::byte>(), y = out[0].data<std::byte>(),
-                   pixel = size(in[0].shape(3)) * in[0].itemsize(), n = size(shape_[0]),
-                   height = size(in[0].shape(1)), width = size(in[0].shape(2)),
-                   rows = size(shape_[1]), columns = size(shape_[2])] {
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [x = in[0].data<std::byte>(), y = out[0].data<std::byte>(),
+         pixel = size(in[0].shape(3)) * in[0].itemsize(), n = size(shape_[0]),
+         height = size(in[0].shape(1)), width = size(in[0].shape(2)), rows = size(shape_[1]),
+         columns = size(shape_[2])] {
           parallel_for(n * rows, kGrainBytes / (columns * pixel) + 1, [&](size_t b, size_t e) {
             for (size_t r = b; r < e; ++r) {
               const size_t from = r / rows * height + r % rows * height / rows;
@@ -77,8 +76,8 @@ class JoinChannels final : public CpuPrimitive {
     for (const mx::array& a : in)
       parts.push_back({a.data<std::byte>(), static_cast<size_t>(a.shape(-1)) * a.itemsize()});
     const size_t row = static_cast<size_t>(out[0].shape(-1)) * out[0].itemsize();
-    mx::cpu::get_command_encoder(stream())
-        .dispatch([parts, row, y = out[0].data<std::byte>(), rows = out[0].nbytes() / row] {
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [parts, row, y = out[0].data<std::byte>(), rows = out[0].nbytes() / row] {
           parallel_for(rows, kGrainBytes / row + 1, [&](size_t b, size_t e) {
             for (size_t r = b; r < e; ++r) {
               std::byte* to = y + r * row;

@@ -8,8 +8,8 @@ namespace mlxcpp::kernels {
 
 namespace mx = mlx::core;
 
-// x [N, H, W, C] -> [N, rows, columns, C], each pixel that of x at floor(i * H / rows), as PyTorch's
-// "nearest". Any dtype. Differentiable.
+// x [N, H, W, C] -> [N, rows, columns, C], each pixel that of x at floor(i * H / rows), as
+// PyTorch's "nearest". Any dtype. Differentiable.
 mx::array resize_nearest(const mx::array& x, int rows, int columns);
 
 // Arrays [..., C1], [..., C2], ... side by side: [..., C1 + C2 + ...], of one dtype.

@@ -176,9 +176,10 @@ mx::Dtype Autoencoder::dtype() const { return decoder->conv_in->weight->dtype();
 Autoencoder::Posterior Autoencoder::encode(const mx::array& x) const {
   if (x.ndim() != 4 || x.shape(3) != config_.in_channels || x.shape(1) % config_.scale() != 0 ||
       x.shape(2) % config_.scale() != 0 || x.size() == 0)
-    throw Error("autoencoder: expected pictures [N, H, W, {}] with H and W multiples of {}, found "
-                "[{}]",
-                config_.in_channels, config_.scale(), fmt::join(x.shape(), ", "));
+    throw Error(
+        "autoencoder: expected pictures [N, H, W, {}] with H and W multiples of {}, found "
+        "[{}]",
+        config_.in_channels, config_.scale(), fmt::join(x.shape(), ", "));
   auto h = encoder(mx::astype(x, dtype()));
   if (quant_conv) h = quant_conv(h);
   const auto parts = mx::split(mx::astype(h, mx::float32), 2, 3);
@@ -197,15 +198,17 @@ mx::array Autoencoder::decode(const mx::array& z) const {
 mx::array Autoencoder::decode_scaled(const mx::array& z,
                                      const std::optional<Tiling>& tiling) const {
   if (z.ndim() != 4 || z.shape(3) != config_.latent_channels || z.size() == 0)
-    throw Error("autoencoder: expected latents [N, H, W, {}], found [{}]: UNet and autoencoder do "
-                "not belong together",
-                config_.latent_channels, fmt::join(z.shape(), ", "));
-  const auto unscaled = mx::astype(
-      mx::astype(z, mx::float32) * mx::array(1.0f / config_.scaling_factor), dtype());
+    throw Error(
+        "autoencoder: expected latents [N, H, W, {}], found [{}]: UNet and autoencoder do "
+        "not belong together",
+        config_.latent_channels, fmt::join(z.shape(), ", "));
+  const auto unscaled =
+      mx::astype(mx::astype(z, mx::float32) * mx::array(1.0f / config_.scaling_factor), dtype());
   if (tiling && (tiling->edge < 2 || !(tiling->overlap >= 0 && tiling->overlap < 1)))
-    throw Error("autoencoder: tiles of {} latents with {} overlap; expected at least 2, and an "
-                "overlap from 0 to below 1",
-                tiling->edge, tiling->overlap);
+    throw Error(
+        "autoencoder: tiles of {} latents with {} overlap; expected at least 2, and an "
+        "overlap from 0 to below 1",
+        tiling->edge, tiling->overlap);
   if (tiling && (z.shape(1) > tiling->edge || z.shape(2) > tiling->edge))
     return decode_tiled(unscaled, *tiling);
   return decode(unscaled);
@@ -244,9 +247,9 @@ mx::array Autoencoder::decode_tiled(const mx::array& z, const Tiling& tiling) co
   for (int y = 0; y < height; y += step) {
     row.clear();
     for (int x = 0; x < width; x += step) {
-      auto tile = decode(mx::slice(z, {0, y, x, 0},
-                                   {z.shape(0), std::min(y + edge, height),
-                                    std::min(x + edge, width), z.shape(3)}));
+      auto tile = decode(mx::slice(
+          z, {0, y, x, 0},
+          {z.shape(0), std::min(y + edge, height), std::min(x + edge, width), z.shape(3)}));
       tile.eval();  // one tile's activations at a time
       row.push_back(tile);
     }
@@ -255,9 +258,9 @@ mx::array Autoencoder::decode_tiled(const mx::array& z, const Tiling& tiling) co
       if (!above.empty()) row[j] = blend(above[j], row[j], 1, extent);
       if (j > 0) row[j] = blend(row[j - 1], row[j], 2, extent);
       const mx::array& t = row[j];
-      parts.push_back(mx::slice(t, {0, 0, 0, 0},
-                                {t.shape(0), std::min(limit, t.shape(1)),
-                                 std::min(limit, t.shape(2)), t.shape(3)}));
+      parts.push_back(mx::slice(
+          t, {0, 0, 0, 0},
+          {t.shape(0), std::min(limit, t.shape(1)), std::min(limit, t.shape(2)), t.shape(3)}));
     }
     rows.push_back(mx::concatenate(parts, 2));
     rows.back().eval();

@@ -24,8 +24,7 @@ ResnetBlock::ResnetBlock(const ResnetSizes& s)
       conv2(this, "conv2", s.out_channels, s.out_channels, 3, nn::ConvOptions<2>{.padding = 1}),
       conv_shortcut(this, "conv_shortcut", nn::absent) {
   if (s.time_channels > 0) time_emb_proj.emplace(s.time_channels, s.out_channels, true);
-  if (s.in_channels != s.out_channels)
-    conv_shortcut.emplace(s.in_channels, s.out_channels, true);
+  if (s.in_channels != s.out_channels) conv_shortcut.emplace(s.in_channels, s.out_channels, true);
 }
 
 mx::array ResnetBlock::normed(const nn::GroupNorm& norm, const mx::array& x) const {

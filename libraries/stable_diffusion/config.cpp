@@ -159,9 +159,10 @@ ClipTextConfig read_clip_text_config(const Json& json, const std::string& where)
   f.maybe("architectures", architectures);
   for (const std::string& a : architectures) {
     if (a != "CLIPTextModel" && a != "CLIPTextModelWithProjection")
-      throw Error("{}: text encoder '{}' is not supported; CLIPTextModel and "
-                  "CLIPTextModelWithProjection are",
-                  where, a);
+      throw Error(
+          "{}: text encoder '{}' is not supported; CLIPTextModel and "
+          "CLIPTextModelWithProjection are",
+          where, a);
     c.with_projection = a == "CLIPTextModelWithProjection";
   }
   return c;  // transformers configs carry settings of generation, too: the rest changes nothing
@@ -178,13 +179,12 @@ UNetConfig read_unet_config(const Json& json, const std::string& where) {
   f.maybe("freq_shift", c.freq_shift);
   c.block_out_channels = block_channels(f, c.block_out_channels);
   const size_t blocks = c.block_out_channels.size();
-  c.down_cross_attention =
-      cross_blocks(f, "down_block_types", blocks, "DownBlock2D", "CrossAttnDownBlock2D",
-                   {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
-                    "DownBlock2D"});
-  c.up_cross_attention = cross_blocks(
-      f, "up_block_types", blocks, "UpBlock2D", "CrossAttnUpBlock2D",
-      {"UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"});
+  c.down_cross_attention = cross_blocks(
+      f, "down_block_types", blocks, "DownBlock2D", "CrossAttnDownBlock2D",
+      {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"});
+  c.up_cross_attention =
+      cross_blocks(f, "up_block_types", blocks, "UpBlock2D", "CrossAttnUpBlock2D",
+                   {"UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"});
   f.only("mid_block_type", "UNetMidBlock2DCrossAttn");
   if (const auto it = json.find("mid_block_type"); it != json.end()) c.mid_block = !it->is_null();
   c.layers_per_block = f.each("layers_per_block", blocks, 2, kMostLayers);
@@ -213,9 +213,10 @@ UNetConfig read_unet_config(const Json& json, const std::string& where) {
     if (up.is_array()) {
       for (const Json& entry : up)
         if (entry.is_array())
-          throw Error("{}: 'reverse_transformer_layers_per_block' is needed where "
-                      "'transformer_layers_per_block' holds lists",
-                      where);
+          throw Error(
+              "{}: 'reverse_transformer_layers_per_block' is needed where "
+              "'transformer_layers_per_block' holds lists",
+              where);
       std::reverse(up.begin(), up.end());
     }
   }
@@ -243,7 +244,7 @@ UNetConfig read_unet_config(const Json& json, const std::string& where) {
   f.maybe("time_cond_proj_dim", c.time_cond_proj_dim);
   if (c.time_cond_proj_dim) f.check("time_cond_proj_dim", *c.time_cond_proj_dim, kMostChannels);
   for (const auto& [key, kernel] : {std::pair("conv_in_kernel", &c.conv_in_kernel),
-                                   std::pair("conv_out_kernel", &c.conv_out_kernel)}) {
+                                    std::pair("conv_out_kernel", &c.conv_out_kernel)}) {
     f.size(key, *kernel, 31);
     if (*kernel % 2 == 0) throw Error("{}: '{}' must be odd, found {}", where, key, *kernel);
   }

@@ -47,9 +47,10 @@ std::string renamed(std::string_view name, const Renames& table) {
   return std::string(name);
 }
 
-const Renames kResnet = {{"in_layers.0.", "norm1."},       {"in_layers.2.", "conv1."},
-                         {"emb_layers.1.", "time_emb_proj."}, {"out_layers.0.", "norm2."},
-                         {"out_layers.3.", "conv2."},      {"skip_connection.", "conv_shortcut."}};
+const Renames kResnet = {
+    {"in_layers.0.", "norm1."},          {"in_layers.2.", "conv1."},
+    {"emb_layers.1.", "time_emb_proj."}, {"out_layers.0.", "norm2."},
+    {"out_layers.3.", "conv2."},         {"skip_connection.", "conv_shortcut."}};
 
 // Places in a flat list of blocks: which block, and which layer of it (one more: the sampler).
 struct Place {
@@ -91,9 +92,11 @@ std::string unet_name(std::string_view name, const std::vector<Place>& input,
 
 std::string vae_name(std::string_view name, int blocks) {
   static const Renames kVaeResnet = {{"nin_shortcut.", "conv_shortcut."}};
-  static const Renames kVaeAttention = {
-      {"norm.", "group_norm."}, {"q.", "to_q."}, {"k.", "to_k."}, {"v.", "to_v."},
-      {"proj_out.", "to_out.0."}};
+  static const Renames kVaeAttention = {{"norm.", "group_norm."},
+                                        {"q.", "to_q."},
+                                        {"k.", "to_k."},
+                                        {"v.", "to_v."},
+                                        {"proj_out.", "to_out.0."}};
   const std::string otherwise(name);
   const bool encoder = take(name, "encoder.");
   if (!encoder && !take(name, "decoder.")) return otherwise;

@@ -37,12 +37,12 @@ class ModelContainer {
   template <class F, class G>
   auto perform_two_stage(F first, G second)
       -> std::future<std::invoke_result_t<G&, std::invoke_result_t<F&, StableDiffusion&>>> {
-    return worker_->perform([home = home_, first = std::move(first),
-                             second = std::move(second)]() mutable {
-      auto between = first(home->get());
-      if (home->conserve_memory) home->model.reset();
-      return second(std::move(between));
-    });
+    return worker_->perform(
+        [home = home_, first = std::move(first), second = std::move(second)]() mutable {
+          auto between = first(home->get());
+          if (home->conserve_memory) home->model.reset();
+          return second(std::move(between));
+        });
   }
 
  private:
@@ -50,8 +50,7 @@ class ModelContainer {
     std::unique_ptr<StableDiffusion> model;
     bool conserve_memory = false;
     StableDiffusion& get() const {
-      if (!model)
-        throw Error("the model was given up to conserve memory; make another container");
+      if (!model) throw Error("the model was given up to conserve memory; make another container");
       return *model;
     }
   };

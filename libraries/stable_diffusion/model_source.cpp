@@ -39,8 +39,10 @@ Json read_scheduler(const fs::path& file) {
 
 // "to_q" and its kin under the names that diffusers had before 0.13.
 std::string current_name(std::string name) {
-  constexpr std::pair<std::string_view, std::string_view> kOld[] = {
-      {".query.", ".to_q."}, {".key.", ".to_k."}, {".value.", ".to_v."}, {".proj_attn.", ".to_out.0."}};
+  constexpr std::pair<std::string_view, std::string_view> kOld[] = {{".query.", ".to_q."},
+                                                                    {".key.", ".to_k."},
+                                                                    {".value.", ".to_v."},
+                                                                    {".proj_attn.", ".to_out.0."}};
   for (const auto& [from, to] : kOld)
     if (const size_t at = name.find(from);
         at != std::string::npos && name.find(".attentions.") < at)
@@ -85,8 +87,9 @@ ModelSource::ModelSource(const fs::path& model, const fs::path& configs)
     if (!fs::is_directory(configs_ / part, error))
       throw Error("{}: '{}' is missing; download the model again", configs_.string(), part);
   const auto second = json.find("text_encoder_2");
-  xl_ = index.class_name.find("XL") != std::string::npos ||
-        (second != json.end() && second->is_array() && !second->empty() && (*second)[0].is_string());
+  xl_ =
+      index.class_name.find("XL") != std::string::npos ||
+      (second != json.end() && second->is_array() && !second->empty() && (*second)[0].is_string());
   if (xl_)
     for (const char* part : {"text_encoder_2", "tokenizer_2"})
       if (!fs::is_directory(configs_ / part, error))
@@ -98,8 +101,8 @@ ModelSource::ModelSource(const fs::path& model, const fs::path& configs)
   autoencoder_ =
       read_autoencoder_config(read_part("vae"), (configs_ / "vae" / "config.json").string());
   for (int i = 0; i < text_encoders(); ++i)
-    text_.push_back(read_clip_text_config(
-        read_part(kTextParts[i]), (configs_ / kTextParts[i] / "config.json").string()));
+    text_.push_back(read_clip_text_config(read_part(kTextParts[i]),
+                                          (configs_ / kTextParts[i] / "config.json").string()));
   check_fit();
 }
 
@@ -226,9 +229,9 @@ ModelSource open_model(const std::string& model, const std::string& configs,
   }
   if (path.extension() != ".safetensors") return ModelSource(path);  // says what is wrong
   const std::string with =
-      !configs.empty() ? configs
-                       : kPublished[static_cast<int>(
-                             ldm_family(load_safetensors(path), path.string()))];
+      !configs.empty()
+          ? configs
+          : kPublished[static_cast<int>(ldm_family(load_safetensors(path), path.string()))];
   return ModelSource(path, fetch(with, download, false));
 }
 

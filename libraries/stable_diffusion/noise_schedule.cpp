@@ -54,9 +54,8 @@ std::vector<double> betas_of(const BetaConfig& c, const std::string& where) {
     };
     std::vector<double> betas;
     for (int i = 0; i < n; ++i)
-      betas.push_back(
-          to_float(std::min(1 - bar(static_cast<double>(i + 1) / n) / bar(static_cast<double>(i) / n),
-                            0.999)));
+      betas.push_back(to_float(std::min(
+          1 - bar(static_cast<double>(i + 1) / n) / bar(static_cast<double>(i) / n), 0.999)));
     return betas;
   }
   throw Error(
@@ -135,8 +134,8 @@ std::vector<double> spaced_timesteps(Spacing spacing, int train_steps, int steps
     case Spacing::trailing:
       // numpy's arange and round: to the nearest even.
       for (int i = 0; i < steps; ++i)
-        out.push_back(
-            std::nearbyint(train_steps - i * (static_cast<double>(train_steps) / steps)) - 1);
+        out.push_back(std::nearbyint(train_steps - i * (static_cast<double>(train_steps) / steps)) -
+                      1);
       break;
   }
   return out;

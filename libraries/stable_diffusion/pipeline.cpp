@@ -15,7 +15,8 @@ constexpr int kMostImages = 1024, kMostLatents = 1 << 14;
 void quantize_linear(nn::Module& module, int group_size, int bits) {
   const auto type = kernels::quant_type(kernels::QuantMode::affine, group_size, bits);
   nn::quantize_weights(
-      module, [&](const std::string&, const nn::Module& layer) -> std::optional<kernels::QuantType> {
+      module,
+      [&](const std::string&, const nn::Module& layer) -> std::optional<kernels::QuantType> {
         const auto* linear = dynamic_cast<const nn::Linear*>(&layer);
         if (!linear || linear->input_dims() % group_size != 0) return std::nullopt;
         return type;
@@ -74,8 +75,8 @@ std::optional<DenoiseStep> DenoiseIterator::next(const std::stop_token& stop) {
   const int i = index_++, batch = latents_->shape(0);
   auto x = sampler_->model_input(*latents_, i);
   if (guided_) x = mx::concatenate({x, x}, 0);
-  auto output = (*unet_)(x, mx::array(static_cast<float>(sampler_->timesteps()[i])),
-                         *conditioning_, cfg_);
+  auto output =
+      (*unet_)(x, mx::array(static_cast<float>(sampler_->timesteps()[i])), *conditioning_, cfg_);
   if (guided_) {
     const auto halves = mx::split(output, 2, 0);
     output = halves[0] + mx::array(cfg_) * (halves[1] - halves[0]);
@@ -141,8 +142,8 @@ Conditioning StableDiffusion::condition(const std::optional<std::string>& prompt
   std::vector<std::vector<int>> ids;
   for (size_t i = 0; i < tokenizers_.size(); ++i) {
     encoders.push_back(text_encoders()[i].get());
-    ids.push_back(tokenizers_[i].encode(prompt.value_or(""),
-                                        source_.text_config(i).max_position_embeddings));
+    ids.push_back(
+        tokenizers_[i].encode(prompt.value_or(""), source_.text_config(i).max_position_embeddings));
   }
   auto c = sd::condition(encoders, ids);
   c.states = mx::astype(c.states, mx::float32);
@@ -170,8 +171,8 @@ DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
   Conditioning with = condition(p.prompt);
   std::optional<Conditioning> without;
   if (guided) without = condition(p.negative_prompt);
-  with.states = *joined(without ? std::optional(without->states) : std::nullopt, with.states,
-                        p.image_count);
+  with.states =
+      *joined(without ? std::optional(without->states) : std::nullopt, with.states, p.image_count);
   with.pooled = joined(without ? without->pooled : std::nullopt, with.pooled, p.image_count);
 
   const int channels = source_.autoencoder_config().latent_channels;
@@ -203,9 +204,10 @@ DenoiseIterator StableDiffusion::generate(const mx::array& image, float strength
   check(p);
   if (image.ndim() != 3 || image.shape(2) != source_.autoencoder_config().in_channels ||
       image.shape(0) % scale() != 0 || image.shape(1) % scale() != 0 || image.size() == 0)
-    throw Error("image to image: expected a picture [H, W, {}] with edges that are multiples of "
-                "{}, found [{}]",
-                source_.autoencoder_config().in_channels, scale(), fmt::join(image.shape(), ", "));
+    throw Error(
+        "image to image: expected a picture [H, W, {}] with edges that are multiples of "
+        "{}, found [{}]",
+        source_.autoencoder_config().in_channels, scale(), fmt::join(image.shape(), ", "));
   auto s = sampler(p.sampler);
   s->prepare(p.steps, strength);
   auto latents = autoencoder()->encode_scaled(mx::expand_dims(image, 0));

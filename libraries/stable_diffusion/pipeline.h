@@ -18,7 +18,8 @@
 namespace mlxcpp::sd {
 
 struct LoadOptions {
-  mx::Dtype dtype = mx::float16;  // of the weights of text encoders and UNet; the autoencoder's are f32
+  mx::Dtype dtype =
+      mx::float16;        // of the weights of text encoders and UNet; the autoencoder's are f32
   bool quantize = false;  // linear layers: text encoders 4 bits (groups of 64), UNet 8 bits (32)
 };
 

@@ -52,14 +52,15 @@ mx::array to_pixels(const mx::array& images) {
 
 mx::array grid(const mx::array& images, int rows) {
   if (images.ndim() != 4 || images.size() == 0)
-    throw Error("grid: expected pictures [N, H, W, C], found [{}]", fmt::join(images.shape(), ", "));
+    throw Error("grid: expected pictures [N, H, W, C], found [{}]",
+                fmt::join(images.shape(), ", "));
   const int n = images.shape(0);
   if (rows < 1 || rows > n)
     throw Error("rows: expected 1 to {}, the number of pictures; found {}", n, rows);
   const int columns = (n + rows - 1) / rows;
   constexpr int kFrame = 8;
-  auto x = mx::pad(to_pixels(images), {{0, rows * columns - n}, {kFrame, kFrame}, {kFrame, kFrame},
-                                       {0, 0}});
+  auto x = mx::pad(to_pixels(images),
+                   {{0, rows * columns - n}, {kFrame, kFrame}, {kFrame, kFrame}, {0, 0}});
   const int h = x.shape(1), w = x.shape(2), c = x.shape(3);
   x = mx::transpose(mx::reshape(x, {rows, columns, h, w, c}), {0, 2, 1, 3, 4});
   return mx::reshape(x, {rows * h, columns * w, c});

@@ -149,7 +149,8 @@ std::string sampler_of_config(const Json& config, const std::string& where) {
     return "euler";
   }
   throw Error(
-      "{}: scheduler '{}' is not supported; EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, "
+      "{}: scheduler '{}' is not supported; EulerDiscreteScheduler, "
+      "EulerAncestralDiscreteScheduler, "
       "DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler and PNDMScheduler (as Euler) are; "
       "or name a sampler",
       where, name);

@@ -25,7 +25,7 @@ class Sampler {
   // step would be left, or there are more than the model was trained on.
   void prepare(int steps, double strength = 1.0);
 
-  int steps() const { return static_cast<int>(timesteps_.size()); }  // that will be taken
+  int steps() const { return static_cast<int>(timesteps_.size()); }    // that will be taken
   const std::vector<double>& timesteps() const { return timesteps_; }  // what the UNet is told
   // One more than timesteps; empty for samplers that have none (DDIM, LCM).
   const std::vector<double>& sigmas() const { return sigmas_; }

@@ -63,9 +63,10 @@ class DiscreteSampler : public Sampler {
   void check_range(const Plan& p, const std::string& what) const {
     for (const double t : p.timesteps)
       if (t < 0 || t >= schedule_.size())
-        throw Error("{}: timestep {} is outside the {} that the model was trained on; check "
-                    "'steps_offset'",
-                    what, t, schedule_.size());
+        throw Error(
+            "{}: timestep {} is outside the {} that the model was trained on; check "
+            "'steps_offset'",
+            what, t, schedule_.size());
   }
 
   Prediction prediction_;
@@ -148,9 +149,9 @@ std::unique_ptr<Sampler> make_ddim(const Json& config, const std::string& where)
 
 std::unique_ptr<Sampler> make_lcm(const Json& config, const std::string& where) {
   Json with = config;  // the one class whose betas have defaults of their own
-  for (const auto& [key, value] :
-       {std::pair<const char*, Json>("beta_start", 0.00085), {"beta_end", 0.012},
-        {"beta_schedule", "scaled_linear"}})
+  for (const auto& [key, value] : {std::pair<const char*, Json>("beta_start", 0.00085),
+                                   {"beta_end", 0.012},
+                                   {"beta_schedule", "scaled_linear"}})
     if (!with.contains(key)) with[key] = value;
   return std::make_unique<Lcm>(with, where);
 }

@@ -66,8 +66,7 @@ class DpmSolver final : public Sampler {
   Step step(int i, const mx::array& latents, const mx::array& output,
             const std::optional<mx::array>&) override {
     const Point s0 = point(i), t = point(i + 1);
-    const auto picture =
-        predicted_picture(prediction_, {s0.alpha, s0.sigma}, latents, output);
+    const auto picture = predicted_picture(prediction_, {s0.alpha, s0.sigma}, latents, output);
     // lambda is infinite where no noise is left: there e^-h is 0.
     const double decay = t.sigma == 0 ? 0 : std::exp(-(t.lambda - s0.lambda));
     const double toward = -t.alpha * (decay - 1);
@@ -75,9 +74,8 @@ class DpmSolver final : public Sampler {
     if (settings_.solver_order == 2 && i > 0 && last_ && !lower_order(i)) {
       const Point s1 = point(i - 1);
       const double h = t.lambda - s0.lambda, r0 = (s0.lambda - s1.lambda) / h;
-      const double weight = settings_.solver_type == "midpoint"
-                                ? 0.5 * toward
-                                : t.alpha * ((decay - 1) / h + 1);
+      const double weight =
+          settings_.solver_type == "midpoint" ? 0.5 * toward : t.alpha * ((decay - 1) / h + 1);
       // D1 = (picture - last) / r0
       next = next + mixed(weight / r0, picture, -weight / r0, *last_);
     }

@@ -115,7 +115,8 @@ class Euler final : public Sampler {
       p.sigmas = settings_.use_karras_sigmas ? karras_sigmas(high, low, n)
                                              : exponential_sigmas(high, low, n);
       p.timesteps.clear();
-      for (const double s : p.sigmas) p.timesteps.push_back(static_cast<float>(schedule_.timestep_at(s)));
+      for (const double s : p.sigmas)
+        p.timesteps.push_back(static_cast<float>(schedule_.timestep_at(s)));
     }
     p.sigmas.push_back(settings_.final_sigmas_type == "zero" ? 0.0 : all.front());
     for (double& s : p.sigmas) s = static_cast<float>(s);

@@ -79,8 +79,7 @@ Transformer2D::~Transformer2D() = default;
 
 mx::array Transformer2D::operator()(const mx::array& x, const mx::array& context) const {
   auto h = proj_in(mx::reshape(norm(x), {x.shape(0), -1, x.shape(3)}));
-  for (size_t i = 0; i < transformer_blocks.size(); ++i)
-    h = transformer_blocks.call(i, h, context);
+  for (size_t i = 0; i < transformer_blocks.size(); ++i) h = transformer_blocks.call(i, h, context);
   return x + mx::reshape(proj_out(h), x.shape());
 }
 

@@ -50,8 +50,7 @@ class UNetDownBlock : public nn::Module {
       if (c.down_cross_attention[i])
         attentions.emplace_back(transformer(c, i, c.down_transformer_layers[i][j]));
     }
-    if (i + 1 < c.block_out_channels.size())
-      downsamplers.emplace_back(out, c.downsample_padding);
+    if (i + 1 < c.block_out_channels.size()) downsamplers.emplace_back(out, c.downsample_padding);
   }
 
   mx::array operator()(mx::array x, const BlockInputs& in, Skips& skips) const {

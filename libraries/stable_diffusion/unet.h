@@ -16,8 +16,8 @@ namespace mx = mlx::core;
 
 // What the picture is to show, as the UNet takes it.
 struct Conditioning {
-  mx::array states;                 // [B, S, cross_attention_dim]
-  std::optional<mx::array> pooled;  // [B, P] of the second text encoder (SDXL)
+  mx::array states;                   // [B, S, cross_attention_dim]
+  std::optional<mx::array> pooled;    // [B, P] of the second text encoder (SDXL)
   std::optional<mx::array> time_ids;  // f32 [B, 6]: original height, width, crop top, left, target
                                       // height, width
 };

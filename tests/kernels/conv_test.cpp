@@ -17,17 +17,15 @@ namespace mlxcpp::kernels {
 namespace {
 
 using namespace testing;
-using ::testing::HasSubstr;
 using test::error_of;
+using ::testing::HasSubstr;
 
 // The sums in f64: taps cut out of the padded picture, times the weights. One group.
 mx::array reference(const mx::array& x, const mx::array& w, const Conv2dOptions& o,
                     const ConvAddends& add) {
   const auto wide = [](const mx::array& a) { return mx::astype(a, mx::float64); };
-  const auto padded = mx::pad(wide(x), {{0, 0},
-                                        {o.padding[0], o.padding[0]},
-                                        {o.padding[1], o.padding[1]},
-                                        {0, 0}});
+  const auto padded = mx::pad(
+      wide(x), {{0, 0}, {o.padding[0], o.padding[0]}, {o.padding[1], o.padding[1]}, {0, 0}});
   const int kh = w.shape(1), kw = w.shape(2);
   const int h = (padded.shape(1) - o.dilation[0] * (kh - 1) - 1) / o.stride[0] + 1;
   const int v = (padded.shape(2) - o.dilation[1] * (kw - 1) - 1) / o.stride[1] + 1;
@@ -75,8 +73,10 @@ TEST(Conv2d, SizesStridesPaddingsDilations) {
       for (const int stride : {1, 2})
         for (const int padding : {0, 1, 2})
           for (const int dilation : {1, 2})
-            check(random({2, 9, 11, 6}, mx::float32, 1), weights({5, kernel, kernel, 6}, mx::float32, 2),
-                  {.stride = {stride, stride}, .padding = {padding, padding},
+            check(random({2, 9, 11, 6}, mx::float32, 1),
+                  weights({5, kernel, kernel, 6}, mx::float32, 2),
+                  {.stride = {stride, stride},
+                   .padding = {padding, padding},
                    .dilation = {dilation, dilation}});
     check(random({1, 7, 20, 3}, mx::float32, 1), weights({40, 3, 1, 3}, mx::float32, 2),
           {.stride = {1, 2}, .padding = {2, 0}});
@@ -117,7 +117,8 @@ TEST(Conv2d, Winograd) {
       for (const int channels : {32, 70, 300})
         check(random({2, 17, 14, channels}, dtype, 1), weights({45, 3, 3, channels}, dtype, 2),
               {.padding = {1, 1}},
-              {.bias = random({45}, dtype, 3), .shift = random({2, 45}, dtype, 4),
+              {.bias = random({45}, dtype, 3),
+               .shift = random({2, 45}, dtype, 4),
                .residual = random({2, 17, 14, 45}, dtype, 5)},
               kTolerance);
     check(random({1, 40, 16, 64}, mx::float32, 1), weights({32, 3, 3, 64}, mx::float32, 2), {}, {},
@@ -170,13 +171,15 @@ TEST(Conv2d, Gradients) {
 
 TEST(Conv2d, Errors) {
   const auto x = mx::zeros({1, 4, 4, 3});
-  EXPECT_THAT(error_of([&] { kernels::conv2d(x, mx::zeros({2, 3, 3, 4})); }), HasSubstr("do not fit"));
+  EXPECT_THAT(error_of([&] { kernels::conv2d(x, mx::zeros({2, 3, 3, 4})); }),
+              HasSubstr("do not fit"));
   EXPECT_THAT(error_of([&] { kernels::conv2d(x, mx::zeros({2, 5, 5, 3})); }),
               HasSubstr("smaller than the filter"));
   EXPECT_THAT(error_of([&] { kernels::conv2d(x, mx::zeros({2, 3, 3, 3}), {.stride = {0, 1}}); }),
               HasSubstr("stride"));
   EXPECT_THAT(error_of([&] {
-                kernels::conv2d(x, mx::zeros({2, 3, 3, 3}), {}, {.residual = mx::zeros({1, 4, 4, 2})});
+                kernels::conv2d(x, mx::zeros({2, 3, 3, 3}), {},
+                                {.residual = mx::zeros({1, 4, 4, 2})});
               }),
               HasSubstr("expected residual [1, 2, 2, 2]"));
 }
@@ -209,16 +212,16 @@ mx::array group_norm_reference(const mx::array& x, int groups, const mx::array& 
 TEST(GroupNorm, AllTypesAndSizes) {
   for_each_isa([] {
     for (const mx::Dtype dtype : kFloatDtypes)
-      for (const auto& [shape, groups] :
-           {std::pair(mx::Shape{2, 5, 7, 12}, 4), {mx::Shape{1, 3, 40}, 40},
-            {mx::Shape{1, 64, 64, 64}, 32}, {mx::Shape{3, 10, 320}, 1}})
+      for (const auto& [shape, groups] : {std::pair(mx::Shape{2, 5, 7, 12}, 4),
+                                          {mx::Shape{1, 3, 40}, 40},
+                                          {mx::Shape{1, 64, 64, 64}, 32},
+                                          {mx::Shape{3, 10, 320}, 1}})
         for (const bool silu : {false, true}) {
           const auto x = random(shape, dtype, 1) * mx::array(2.0f, dtype) + mx::array(3.0f, dtype);
           const auto w = random({shape.back()}, dtype, 2), b = random({shape.back()}, dtype, 3);
           const auto y = group_norm(x, groups, w, b, 1e-5f, silu);
           EXPECT_EQ(y.dtype(), dtype);
-          expect_close(y, group_norm_reference(x, groups, w, b, 1e-5, silu),
-                       epsilon(dtype) + 4e-6);
+          expect_close(y, group_norm_reference(x, groups, w, b, 1e-5, silu), epsilon(dtype) + 4e-6);
         }
   });
 }
@@ -228,8 +231,8 @@ TEST(GroupNorm, KeepsSmallDifferences) {
   for_each_isa([] {
     const auto x = random({1, 4096, 8}, mx::float32, 1) + mx::array(1000.0f);
     const auto one = mx::ones({8}), none = mx::zeros({8});
-    expect_close(group_norm(x, 2, one, none, 1e-6f), group_norm_reference(x, 2, one, none, 1e-6, false),
-                 5e-5);
+    expect_close(group_norm(x, 2, one, none, 1e-6f),
+                 group_norm_reference(x, 2, one, none, 1e-6, false), 5e-5);
   });
 }
 
@@ -240,10 +243,12 @@ TEST(GroupNorm, SameBitsForAnyThreads) {
 }
 
 TEST(GroupNorm, Errors) {
-  EXPECT_THAT(error_of([] { group_norm(mx::zeros({1, 2, 6}), 4, mx::ones({6}), mx::ones({6}), 0); }),
-              HasSubstr("multiple of 4"));
-  EXPECT_THAT(error_of([] { group_norm(mx::zeros({1, 2, 6}), 3, mx::ones({5}), mx::ones({6}), 0); }),
-              HasSubstr("[6]"));
+  EXPECT_THAT(
+      error_of([] { group_norm(mx::zeros({1, 2, 6}), 4, mx::ones({6}), mx::ones({6}), 0); }),
+      HasSubstr("multiple of 4"));
+  EXPECT_THAT(
+      error_of([] { group_norm(mx::zeros({1, 2, 6}), 3, mx::ones({5}), mx::ones({6}), 0); }),
+      HasSubstr("[6]"));
 }
 
 TEST(ResizeNearest, AsIndices) {

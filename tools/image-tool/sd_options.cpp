@@ -38,7 +38,8 @@ void SdOptions::add(CLI::App& app, bool with_size) {
   }
   app.add_option("--rows", rows, "rows of pictures in the output")->capture_default_str();
   app.add_option("--steps", steps, "steps from noise to picture [the model's]");
-  app.add_option("--seed", seed, "of the noise; the same picture for the same seed [from the clock]");
+  app.add_option("--seed", seed,
+                 "of the noise; the same picture for the same seed [from the clock]");
   app.add_option("--sampler", sampler, "how steps are taken [the model's]")
       ->check(CLI::IsMember(sd::sampler_names()));
   app.add_option("--output", output, "PNG to write")->capture_default_str();
@@ -64,10 +65,10 @@ sd::EvaluateParameters SdOptions::parameters() const {
   p.image_count = image_count;
   p.latent_width = latent_width;
   p.latent_height = latent_height;
-  p.seed = seed.value_or(static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(
-          std::chrono::system_clock::now().time_since_epoch())
-          .count()));
+  p.seed =
+      seed.value_or(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                              std::chrono::system_clock::now().time_since_epoch())
+                                              .count()));
   p.sampler = !sampler.empty() ? sampler : preset ? preset->sampler : "";
   return p;
 }
@@ -181,24 +182,23 @@ int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::Stab
 
   const int edge = std::max(latents->shape(1), latents->shape(2));
   const int tile = o.tile.value_or(edge > 128 ? 64 : 0);
-  const auto decoder = model.detached_decoder(
-      tile > 0 ? std::optional(sd::Tiling{.edge = tile}) : std::nullopt);
+  const auto decoder =
+      model.detached_decoder(tile > 0 ? std::optional(sd::Tiling{.edge = tile}) : std::nullopt);
   std::vector<mx::array> images;
   const int count = latents->shape(0), batches = (count + o.batch_size - 1) / o.batch_size;
   StepProgress progress("decoded", batches, o.quiet || batches == 1);
   for (int i = 0; i < batches; ++i) {
     if (interrupt.interrupted()) throw Error("interrupted");
-    images.push_back(sd::to_pixels(decoder(
-        part(*latents, i * o.batch_size, std::min(count, (i + 1) * o.batch_size)))));
+    images.push_back(sd::to_pixels(
+        decoder(part(*latents, i * o.batch_size, std::min(count, (i + 1) * o.batch_size)))));
     images.back().eval();
     progress.step(i + 1);
   }
   // A single picture stands alone; several stand in frames.
   const auto all = mx::concatenate(images, 0);
-  const auto sampler = p.sampler.empty()
-                           ? sd::sampler_of_config(model.source().scheduler(),
-                                                   model.source().scheduler_where())
-                           : p.sampler;
+  const auto sampler = p.sampler.empty() ? sd::sampler_of_config(model.source().scheduler(),
+                                                                 model.source().scheduler_where())
+                                         : p.sampler;
   sd::write_png(o.output, count == 1 ? mx::squeeze(all, 0) : sd::grid(all, o.rows),
                 {{"parameters", parameters_text(o, p, sampler, extra)},
                  {"Software", "mlxcpp " MLXCPP_VERSION}});

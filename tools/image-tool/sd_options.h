@@ -45,7 +45,7 @@ struct SdOptions {
 // From here on both commands are alike: steps with progress, decoding, the file. `start` makes the
 // iterator; `extra` goes into the PNG's text.
 int run_generation(const SdOptions& o, const sd::EvaluateParameters& parameters,
-                   sd::StableDiffusion& model,
-                   const std::function<sd::DenoiseIterator()>& start, const std::string& extra);
+                   sd::StableDiffusion& model, const std::function<sd::DenoiseIterator()>& start,
+                   const std::string& extra);
 
 }  // namespace mlxcpp::tools
