@@ -71,7 +71,8 @@ TEST(Png, Errors) {
 }
 
 TEST(Grid, FramesRowByRow) {
-  const auto images = mx::ones({3, 4, 6, 3}) * mx::reshape(mx::array({0.2f, 0.6f, 1.0f}), {3, 1, 1, 1});
+  const auto images =
+      mx::ones({3, 4, 6, 3}) * mx::reshape(mx::array({0.2f, 0.6f, 1.0f}), {3, 1, 1, 1});
   const auto x = grid(images, 2);
   ASSERT_EQ(x.shape(), (mx::Shape{2 * 20, 2 * 22, 3}));
   const auto at = [&](int row, int column) {
@@ -87,7 +88,8 @@ TEST(Grid, FramesRowByRow) {
 }
 
 TEST(Grid, PixelsAreRoundedToTheNearest) {
-  const auto x = to_pixels(mx::array({-1.0f, 0.0f, 0.4999f / 255, 0.5001f / 255, 254.6f / 255, 1.0f, 7.0f}));
+  const auto x =
+      to_pixels(mx::array({-1.0f, 0.0f, 0.4999f / 255, 0.5001f / 255, 254.6f / 255, 1.0f, 7.0f}));
   const std::vector<uint8_t> want = {0, 0, 0, 1, 255, 255, 255};
   EXPECT_EQ(std::vector<uint8_t>(x.data<uint8_t>(), x.data<uint8_t>() + x.size()), want);
 }
