@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <list>
 #include <map>
 #include <memory>
@@ -34,6 +35,7 @@ struct Medium {
 struct LMInput {
   LMInput(std::vector<int> ids = {}, std::vector<Medium> with = {})
       : tokens(std::move(ids)), media(std::move(with)) {}
+  LMInput(std::initializer_list<int> ids) : tokens(ids) {}
 
   std::vector<int> tokens;
   std::vector<Medium> media;  // in the order of their placeholders, for each id

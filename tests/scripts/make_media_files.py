@@ -75,7 +75,11 @@ def films(out):
     make("constant.mkv", "-c:v", "ffv1", "-pix_fmt", "bgr0")
     # Frame i is shown at (i + i^2) / 10 seconds.
     make("variable.mkv", "-vf", "setpts=(N+N*N)/(10*TB)", "-vsync", "vfr", "-c:v", "ffv1", "-pix_fmt", "bgr0")
-    make("rotated.mov", "-c:v", "qtrle", "-metadata:s:v", "rotate=90")
+    make("upright.mov", "-c:v", "qtrle")
+    upright = os.path.join(out, "upright.mov")
+    subprocess.run(["ffmpeg", "-y", "-loglevel", "error", "-i", upright, "-c", "copy", "-metadata:s:v:0", "rotate=270", "-bitexact",
+                    os.path.join(out, "rotated.mov")], check=True)
+    os.remove(upright)
     sound = (np.sin(np.arange(4800) * 0.05) * 20000).astype("<i2").tobytes()
     subprocess.run(["ffmpeg", "-y", "-loglevel", "error", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", "-bitexact",
                     os.path.join(out, "sine.flac")], input=sound, check=True)

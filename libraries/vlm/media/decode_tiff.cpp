@@ -1,4 +1,5 @@
 // TIFF by libtiff: the first picture of the file.
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -116,8 +117,10 @@ Decoded decode_tiff(const Input& in) {
   Reader r{in.data(), in.bytes.size()};
   const std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(),
                                                                              TIFFOpenOptionsFree);
+  constexpr size_t kDirectories = size_t{1} << 20, kMostPixels = size_t{1} << 30;
   TIFFOpenOptionsSetMaxSingleMemAlloc(
-      options.get(), static_cast<tmsize_t>(std::min<size_t>(in.options.max_pixels, 1 << 30) * 16));
+      options.get(), static_cast<tmsize_t>(
+                         std::max(kDirectories, std::min(in.options.max_pixels, kMostPixels) * 16)));
   TIFFOpenOptionsSetErrorHandlerExtR(options.get(), on_error, &r);
   TIFFOpenOptionsSetWarningHandlerExtR(
       options.get(), [](TIFF*, void*, const char*, const char*, va_list) { return 1; }, nullptr);
