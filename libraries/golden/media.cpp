@@ -309,7 +309,8 @@ class MediaComparison {
     const std::string key = fmt::format("whisper{}", mels);
     const auto got = media::WhisperLogMel{mels}(sound.samples).features;
     const auto all = floats(got);
-    const double mean = std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+    const double mean =
+        std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
     const double want_mean = file[key + "_full_mean"];
     out_.check(what + ", Whisper's of " + std::to_string(mels) + ": mean",
                std::abs(mean - want_mean) <= (resampled ? 2e-2 : 1e-3),

@@ -119,8 +119,8 @@ Decoded decode_tiff(const Input& in) {
                                                                              TIFFOpenOptionsFree);
   constexpr size_t kDirectories = size_t{1} << 20, kMostPixels = size_t{1} << 30;
   TIFFOpenOptionsSetMaxSingleMemAlloc(
-      options.get(), static_cast<tmsize_t>(
-                         std::max(kDirectories, std::min(in.options.max_pixels, kMostPixels) * 16)));
+      options.get(), static_cast<tmsize_t>(std::max(
+                         kDirectories, std::min(in.options.max_pixels, kMostPixels) * 16)));
   TIFFOpenOptionsSetErrorHandlerExtR(options.get(), on_error, &r);
   TIFFOpenOptionsSetWarningHandlerExtR(
       options.get(), [](TIFF*, void*, const char*, const char*, va_list) { return 1; }, nullptr);
