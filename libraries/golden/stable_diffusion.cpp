@@ -149,6 +149,10 @@ void compare_vae(Run& r) {
   r.near("vae.encode_logvar", channels_first(posterior.logvar), r.bounds.vae);
   const auto latent = channels_last(r.want.at("vae.latent"));
   r.near("vae.decode", channels_first(r.vae->decode_scaled(latent)), r.bounds.vae);
+  if (r.want.has("vae.decode_tiled")) {
+    const sd::Tiling tiling{.edge = r.info.at("tile").get<int>()};
+    r.near("vae.decode_tiled", channels_first(r.vae->decode_scaled(latent, tiling)), r.bounds.vae);
+  }
 }
 
 // The scheduler_config that the fixtures' schedules were made with.
@@ -200,6 +204,13 @@ void compare_schedules(Run& r) {
       r.near(front + "init_noise_sigma", numbers({sampler->initial_scale()}),
              r.bounds.sigmas * sampler->initial_scale());
   }
+}
+
+// The fixture's folder; or its single file, whose configurations lie beside it.
+sd::ModelSource open_source(const fs::path& folder, const Json& info) {
+  const auto file = info.find("single_file");
+  return file == info.end() ? sd::ModelSource(folder)
+                            : sd::ModelSource(folder / file->get<std::string>(), folder);
 }
 
 // A whole run, each step compared as PREFIX.0, PREFIX.1, ...; the last latents.
@@ -270,7 +281,7 @@ void compare_stable_diffusion(const fs::path& folder, const Options&, Comparison
         info,
         References(folder / "golden.safetensors"),
         read_fields<Bounds>(info.at("tolerance"), (folder / "golden.json").string()),
-        sd::ModelSource(folder),
+        open_source(folder, info),
         out,
         {},
         nullptr,
