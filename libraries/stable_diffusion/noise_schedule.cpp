@@ -83,7 +83,9 @@ std::vector<double> rescaled_to_zero_snr(const std::vector<double>& betas) {
 
 NoiseSchedule::NoiseSchedule(const Json& config, const std::string& where) {
   auto c = read_fields<BetaConfig>(config, where);
-  if (!c.trained_betas.empty()) c.num_train_timesteps = static_cast<int>(c.trained_betas.size());
+  if (!c.trained_betas.empty() && std::ssize(c.trained_betas) != c.num_train_timesteps)
+    throw Error("{}: 'trained_betas' has {} entries, expected {} as 'num_train_timesteps'", where,
+                c.trained_betas.size(), c.num_train_timesteps);
   if (c.num_train_timesteps < 2 || c.num_train_timesteps > kMostTimesteps)
     throw Error("{}: 'num_train_timesteps' must be between 2 and {}, found {}", where,
                 kMostTimesteps, c.num_train_timesteps);
@@ -94,9 +96,9 @@ NoiseSchedule::NoiseSchedule(const Json& config, const std::string& where) {
   if (c.rescale_betas_zero_snr) betas = rescaled_to_zero_snr(betas);
   double product = 1;
   for (const double b : betas) alphas_cumprod_.push_back(to_float(product *= to_float(1 - b)));
-  // Close to nothing, but not nothing: the first sigma must be a number.
-  if (c.rescale_betas_zero_snr) alphas_cumprod_.back() = std::exp2(-24);
-  for (const double a : alphas_cumprod_) {
+  for (double a : alphas_cumprod_) {
+    // Nothing of the picture is left at the last timestep, but its sigma must be a number.
+    if (c.rescale_betas_zero_snr) a = std::max(a, std::exp2(-24));
     sigmas_.push_back(to_float(std::sqrt(to_float(to_float(1 - a) / a))));
     log_sigmas_.push_back(to_float(std::log(sigmas_.back())));
   }

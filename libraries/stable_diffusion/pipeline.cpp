@@ -199,7 +199,7 @@ DenoiseIterator StableDiffusion::generate(const EvaluateParameters& p) {
   return start(p, std::move(s), std::nullopt);
 }
 
-DenoiseIterator StableDiffusion::generate(const mx::array& image, float strength,
+DenoiseIterator StableDiffusion::generate(const mx::array& image, double strength,
                                           const EvaluateParameters& p) {
   check(p);
   if (image.ndim() != 3 || image.shape(2) != source_.autoencoder_config().in_channels ||

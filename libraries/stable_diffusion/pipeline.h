@@ -93,7 +93,7 @@ class StableDiffusion {
   DenoiseIterator generate(const EvaluateParameters& parameters);
   // From a picture f32 [H, W, 3] in [-1, 1], edges multiples of scale(); its size counts, not the
   // parameters'. strength in (0, 1]: how much of it is noised over, and of the steps is taken.
-  DenoiseIterator generate(const mx::array& image, float strength,
+  DenoiseIterator generate(const mx::array& image, double strength,
                            const EvaluateParameters& parameters);
 
   // The decoder alone, which outlives this. tiling: for pictures larger than memory allows at once.

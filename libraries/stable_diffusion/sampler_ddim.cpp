@@ -60,13 +60,19 @@ class DiscreteSampler : public Sampler {
     const auto range = static_cast<float>(settings_.clip_sample_range);
     return mx::clip(x, mx::array(-range), mx::array(range));
   }
-  void check_range(const Plan& p, const std::string& what) const {
-    for (const double t : p.timesteps)
+  void check_timesteps(const Plan& p, const std::string& what) const {
+    for (const double t : p.timesteps) {
       if (t < 0 || t >= schedule_.size())
         throw Error(
             "{}: timestep {} is outside the {} that the model was trained on; check "
             "'steps_offset'",
             what, t, schedule_.size());
+      if (prediction_ == Prediction::epsilon && alpha_cumprod(static_cast<int>(t)) == 0)
+        throw Error(
+            "{}: timestep {} is noise alone ('rescale_betas_zero_snr'), of which 'prediction_type' "
+            "'epsilon' foresees nothing; v_prediction does",
+            what, t);
+    }
   }
 
   Prediction prediction_;
@@ -93,7 +99,7 @@ class Ddim final : public DiscreteSampler {
     stride_ = schedule_.size() / steps;
     Plan p{spaced_timesteps(spacing_, schedule_.size(), steps, settings_.steps_offset), {}};
     for (double& t : p.timesteps) t = std::nearbyint(t);
-    check_range(p, "DDIM");
+    check_timesteps(p, "DDIM");
     return p;
   }
 
@@ -137,6 +143,7 @@ class Lcm final : public DiscreteSampler {
       const auto skipped = static_cast<int>(std::floor(static_cast<double>(original) / steps * i));
       p.timesteps.push_back((original - skipped) * stride - 1);
     }
+    check_timesteps(p, "LCM");
     return p;
   }
 };

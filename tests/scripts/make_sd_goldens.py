@@ -66,7 +66,7 @@ def sampler_cases():
                   dict(final_sigmas_type="sigma_min"), dict(use_karras_sigmas=True, sigma_min=0.05, sigma_max=12.0),
                   dict(beta_schedule="linear"), dict(beta_schedule="squaredcos_cap_v2"),
                   dict(SCALED, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"),
-                  dict(trained_betas=[0.001 + 0.00003 * i for i in range(400)])],
+                  dict(num_train_timesteps=40, trained_betas=[0.001 + 0.0005 * i for i in range(40)])],
         "euler-ancestral": [dict(), dict(SCALED, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction")],
         "ddim": [dict(), dict(SCALED, clip_sample=True, clip_sample_range=0.7), dict(SCALED, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
                  dict(SCALED, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction", clip_sample=False)],

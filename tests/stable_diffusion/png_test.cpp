@@ -88,8 +88,9 @@ TEST(Grid, FramesRowByRow) {
 }
 
 TEST(Grid, PixelsAreRoundedToTheNearest) {
-  const auto x =
+  auto x =
       to_pixels(mx::array({-1.0f, 0.0f, 0.4999f / 255, 0.5001f / 255, 254.6f / 255, 1.0f, 7.0f}));
+  x.eval();
   const std::vector<uint8_t> want = {0, 0, 0, 1, 255, 255, 255};
   EXPECT_EQ(std::vector<uint8_t>(x.data<uint8_t>(), x.data<uint8_t>() + x.size()), want);
 }

@@ -142,14 +142,15 @@ TEST(Sampler, Errors) {
                         double strength = 1) {
     return error_of([&] { make_sampler(name, config)->prepare(steps, strength); });
   };
-  EXPECT_THAT(error("plms", {}), HasSubstr("sampler 'plms' is not known; there are: euler"));
+  EXPECT_THAT(error("plms", Json::object()),
+              HasSubstr("sampler 'plms' is not known; there are: euler"));
   for (const std::string& name : sampler_names()) {
-    EXPECT_THAT(error(name, {}, 0), HasSubstr("at least 1")) << name;
-    EXPECT_THAT(error(name, {}, 1001), HasSubstr("1000 timesteps")) << name;
-    EXPECT_THAT(error(name, {}, 4, 0), HasSubstr("strength")) << name;
-    EXPECT_THAT(error(name, {}, 4, 1.5), HasSubstr("strength")) << name;
-    EXPECT_THAT(error(name, {}, 4, NAN), HasSubstr("strength")) << name;
-    EXPECT_THAT(error(name, {}, 4, 0.1), HasSubstr("at least 10 steps")) << name;
+    EXPECT_THAT(error(name, Json::object(), 0), HasSubstr("at least 1")) << name;
+    EXPECT_THAT(error(name, Json::object(), 1001), HasSubstr("1000 timesteps")) << name;
+    EXPECT_THAT(error(name, Json::object(), 4, 0), HasSubstr("strength")) << name;
+    EXPECT_THAT(error(name, Json::object(), 4, 1.5), HasSubstr("strength")) << name;
+    EXPECT_THAT(error(name, Json::object(), 4, NAN), HasSubstr("strength")) << name;
+    EXPECT_THAT(error(name, Json::object(), 4, 0.1), HasSubstr("at least 10 steps")) << name;
     EXPECT_THAT(error(name, {{"prediction_type", "flow"}}), HasSubstr("'prediction_type'"));
     EXPECT_THAT(error(name, {{"beta_schedule", "sigmoid"}}), HasSubstr("'beta_schedule'"));
     EXPECT_THAT(error(name, {{"num_train_timesteps", 1}}), HasSubstr("'num_train_timesteps'"));
@@ -161,7 +162,10 @@ TEST(Sampler, Errors) {
   EXPECT_THAT(error("dpm++2m", {{"algorithm_type", "sde-dpmsolver++"}}),
               HasSubstr("'algorithm_type'"));
   EXPECT_THAT(error("dpm++2m", {{"solver_order", 3}}), HasSubstr("'solver_order'"));
-  EXPECT_THAT(error("lcm", {}, 51), HasSubstr("'original_inference_steps'"));
+  EXPECT_THAT(error("lcm", Json::object(), 51), HasSubstr("'original_inference_steps'"));
+  EXPECT_THAT(error("ddim", {{"rescale_betas_zero_snr", true}, {"timestep_spacing", "trailing"}}),
+              HasSubstr("noise alone"));
+  EXPECT_THAT(error("euler", {{"trained_betas", {0.1, 0.2, 0.3}}}), HasSubstr("'trained_betas'"));
   EXPECT_THAT(error("euler-ancestral", {{"prediction_type", "sample"}}), HasSubstr("sample"));
 }
 

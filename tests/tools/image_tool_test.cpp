@@ -120,6 +120,40 @@ TEST_F(ImageTool, TheLogTellsOfPndmAndOfCutPrompts) {
   EXPECT_THAT(outcome.text, HasSubstr("the text encoder takes 77; left out: '"));
 }
 
+TEST_F(ImageTool, ImageToImage) {
+  const std::string input = MLXCPP_GOLDEN "/sd/sd21/image0.png";  // 64 x 128
+  const auto image = [&](const std::string& output, const std::string& more) {
+    return run(
+        fmt::format("image --model '{}/sd/sd21' --prompt 'a horse' --steps 4 --seed 5 "
+                    "--output '{}' {}",
+                    MLXCPP_GOLDEN, (folder / output).string(), more));
+  };
+  const auto first = image("a.png", "--input '" + input + "'");
+  ASSERT_EQ(first.status, 0) << first.text;
+  EXPECT_THAT(first.text, HasSubstr("step 3/3")) << "0.9 of four steps";
+  EXPECT_THAT(bytes("a.png"), HasSubstr("Size: 64x128, Denoising strength: 0.9"));
+  ASSERT_EQ(image("b.png", "--input '" + input + "'").status, 0);
+  EXPECT_EQ(bytes("a.png"), bytes("b.png"));
+  ASSERT_EQ(image("b.png", "--conserve-memory --input '" + input + "'").status, 0);
+  EXPECT_EQ(bytes("a.png"), bytes("b.png"));
+  const auto weak = image("b.png", "--strength 0.01 --input '" + input + "'");
+  EXPECT_THAT(weak.text, HasSubstr("step 1/1")) << "one step at least";
+
+  const auto fault = [&](const std::string& more) {
+    const auto outcome = image("no.png", more);
+    EXPECT_EQ(outcome.status, 1) << more;
+    EXPECT_FALSE(std::filesystem::exists(folder / "no.png"));
+    return outcome.text;
+  };
+  EXPECT_THAT(fault("--strength 0 --input '" + input + "'"), HasSubstr("--strength"));
+  EXPECT_THAT(fault("--strength 1e-300 --input '" + input + "'"), HasSubstr("1000 timesteps"));
+  EXPECT_THAT(fault("--strength 1.5 --input '" + input + "'"), HasSubstr("--strength"));
+  EXPECT_THAT(fault("--max-edge 60 --input '" + input + "'"), HasSubstr("60 a side"));
+  EXPECT_THAT(fault("--input /no/such/picture.png"), HasSubstr("/no/such/picture.png"));
+  EXPECT_THAT(fault("--input '" MLXCPP_GOLDEN "/sd/sd21/golden.json'"), HasSubstr("golden.json"));
+  EXPECT_EQ(image("no.png", "").status, 2) << "--input is needed";
+}
+
 // Seen before anything is loaded or computed.
 TEST_F(ImageTool, Faults) {
   const auto fault = [&](const std::string& more, const std::string& model = "sd21") {

@@ -17,6 +17,7 @@ namespace mlxcpp::tools {
 using Command = std::function<int()>;
 
 Command add_text_to_image(CLI::App& command);
+Command add_image_to_image(CLI::App& command);
 
 struct SdOptions {
   std::string model = "sdxl-turbo", config, download;
