@@ -179,6 +179,8 @@ void RopeConfig::read(ConfigReader reader, int head_dim_of_model, const std::str
   int outer_original = 0;
   reader.maybe("original_max_position_embeddings", outer_original);
 
+  reader.skip("rope_scaling");
+  reader.skip("rope_parameters");
   const Json& json = reader.json();
   const auto object = [&](const char* key) -> const Json* {
     const auto it = json.find(key);
@@ -383,6 +385,8 @@ RoPE::Frequencies RoPE::frequencies(int length) const {
 }
 
 mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions) const {
+  if (const auto* several = std::get_if<mx::array>(&positions); several && several->ndim() == 3)
+    return multimodal(x, *several);
   const auto run = [&](const Table& t) {
     return kernels::rope(x, dims_, traditional_, t.inv_freq, t.scale, positions);
   };

@@ -64,7 +64,7 @@ class RoPE final : public Module {
   // mlx.nn's RoPE: turns the first `dims`; `scale` multiplies positions.
   explicit RoPE(int dims, bool traditional = false, double theta = 10000.0, double scale = 1.0);
 
-  // x [B, H, L, head_dim] -> the same shape.
+  // x [B, H, L, head_dim] -> the same shape. Positions of three axes are multimodal().
   mx::array operator()(const mx::array& x, const kernels::Positions& positions) const;
   // Multimodal positions int32 [3, B, L] (time, height, width), as mrope_section divides them. Text
   // has three equal rows, for which this is what operator() gives.
