@@ -12,10 +12,12 @@ Attention::Attention(const DecoderConfig& c, const AttentionOptions& o)
       attention_{.scale = o.scale.value_or(1.0f / std::sqrt(static_cast<float>(head_dim_))),
                  .window = o.window,
                  .softcap = o.softcap},
-      q_proj(this, "q_proj", c.hidden_size, heads_ * head_dim_, o.qkv_bias),
-      k_proj(this, "k_proj", c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias),
-      v_proj(this, "v_proj", c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias),
-      o_proj(this, "o_proj", heads_ * head_dim_, c.hidden_size, o.output_bias) {
+      q_proj(this, c.names.q_proj, c.hidden_size, heads_ * head_dim_, o.qkv_bias),
+      k_proj(this, c.names.k_proj, c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias),
+      v_proj(this, c.names.v_proj, c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias),
+      o_proj(this, c.names.o_proj, heads_ * head_dim_, c.hidden_size, o.output_bias),
+      q_norm(this, c.names.q_norm, nn::absent),
+      k_norm(this, c.names.k_norm, nn::absent) {
   if (o.qk_norm) {
     q_norm.emplace(head_dim_, c.rms_norm_eps, o.norm_plus_one);
     k_norm.emplace(head_dim_, c.rms_norm_eps, o.norm_plus_one);

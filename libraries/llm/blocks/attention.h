@@ -39,7 +39,7 @@ class Attention : public nn::Module {
 
  public:
   nn::Child<nn::Linear> q_proj, k_proj, v_proj, o_proj;
-  nn::Child<nn::RMSNorm> q_norm{this, "q_norm", nn::absent}, k_norm{this, "k_norm", nn::absent};
+  nn::Child<nn::RMSNorm> q_norm, k_norm;
 };
 
 }  // namespace mlxcpp::llm

@@ -9,6 +9,21 @@
 
 namespace mlxcpp::llm {
 
+// What a family's checkpoints call the parts of a decoder. The tree has the published names, so
+// that settings and adapters that speak of a layer by its path find it.
+struct DecoderNames {
+  std::string model = "model", embed_tokens = "embed_tokens", layers = "layers", norm = "norm",
+              lm_head = "lm_head";
+  // of a layer
+  std::string input_layernorm = "input_layernorm", self_attn = "self_attn",
+              post_attention_layernorm = "post_attention_layernorm", mlp = "mlp";
+  // of attention
+  std::string q_proj = "q_proj", k_proj = "k_proj", v_proj = "v_proj", o_proj = "o_proj",
+              q_norm = "q_norm", k_norm = "k_norm";
+  // of the MLP
+  std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
+};
+
 // The fields of config.json that nearly every decoder has, under their published names. A family's
 // config derives from it, sets its own defaults (those of transformers' configuration class) in its
 // constructor, and adds its own fields.
@@ -27,6 +42,7 @@ struct DecoderConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
   nn::RopeConfig rope;
+  DecoderNames names;  // not of config.json: set by the family's constructor
   std::optional<int> sliding_window;
   std::vector<std::string>
       layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty

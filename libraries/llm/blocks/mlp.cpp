@@ -17,11 +17,12 @@ auto gated_activation(const std::string& name) {
 
 }  // namespace
 
-GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias)
+GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias,
+                   const DecoderNames& names)
     : act_(gated_activation(hidden_act)),
-      gate_proj(this, "gate_proj", hidden_size, intermediate_size, bias),
-      up_proj(this, "up_proj", hidden_size, intermediate_size, bias),
-      down_proj(this, "down_proj", intermediate_size, hidden_size, bias) {}
+      gate_proj(this, names.gate_proj, hidden_size, intermediate_size, bias),
+      up_proj(this, names.up_proj, hidden_size, intermediate_size, bias),
+      down_proj(this, names.down_proj, intermediate_size, hidden_size, bias) {}
 
 mx::array GatedMLP::operator()(const mx::array& x) const {
   return down_proj(act_(gate_proj(x), up_proj(x)));
