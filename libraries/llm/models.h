@@ -13,6 +13,12 @@ Creator qwen3();
 Creator smollm3();
 Creator ernie4_5();
 Creator qwen3_moe();
+Creator baichuan_m1();
+Creator bitnet();
+Creator deepseek_v3();
+Creator exaone4();
+Creator internlm2();
+Creator lfm2();
 Creator gemma3_text();
 Creator gemma3();
 

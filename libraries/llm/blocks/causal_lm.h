@@ -22,6 +22,10 @@ mx::array softcap(const mx::array& x, float cap);
 // form) or "model.language_model." (new form); towers and projectors are left out.
 nn::Weights language_model_weights(nn::Weights weights);
 
+// Without the layers from number `layers` on, which predict further tokens (MTP):
+// "model.layers.61.embed_tokens.weight" for the prefix "model.layers." and 61 layers.
+nn::Weights drop_further_layers(nn::Weights weights, std::string_view prefix, int layers);
+
 // Embedding, layers, final norm: the part that checkpoints call "model". Layer is made by
 // Layer(config, index) and called as layer(h, cache).
 template <class Config, class Layer, class Norm = nn::RMSNorm>
