@@ -8,7 +8,11 @@ namespace mlxcpp::llm {
 Creator llama();
 Creator mistral();
 Creator qwen2();
+Creator mimo();
 Creator qwen3();
+Creator smollm3();
+Creator ernie4_5();
+Creator qwen3_moe();
 Creator gemma3_text();
 Creator gemma3();
 

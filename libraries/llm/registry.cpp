@@ -6,9 +6,10 @@ namespace mlxcpp::llm {
 
 const ModelTypes& model_types() {
   static const ModelTypes types = {
-      {"gemma3", gemma3()}, {"gemma3_text", gemma3_text()},
-      {"llama", llama()},   {"mistral", mistral()},
-      {"qwen2", qwen2()},   {"qwen3", qwen3()},
+      {"acereason", qwen2()},         {"ernie4_5", ernie4_5()}, {"gemma3", gemma3()},
+      {"gemma3_text", gemma3_text()}, {"llama", llama()},       {"mimo", mimo()},
+      {"mistral", mistral()},         {"qwen2", qwen2()},       {"qwen3", qwen3()},
+      {"qwen3_moe", qwen3_moe()},     {"smollm3", smollm3()},
   };
   return types;
 }

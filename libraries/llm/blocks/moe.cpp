@@ -1,0 +1,159 @@
+#include "llm/blocks/moe.h"
+
+#include <charconv>
+#include <limits>
+#include <map>
+#include <tuple>
+#include <vector>
+
+namespace mlxcpp::llm {
+namespace {
+
+// The k largest of the last axis, in no order: their places, uint32 [..., k].
+mx::array largest(const mx::array& x, int k) {
+  const auto order = mx::argpartition(mx::negative(x), k - 1, -1);
+  auto stop = order.shape();
+  stop.back() = k;
+  return mx::slice(order, mx::Shape(stop.size(), 0), std::move(stop));
+}
+
+// -inf for the experts outside the best groups. choice [..., E]
+mx::array limit_to_groups(const mx::array& choice, const RoutingOptions& o) {
+  auto grouped_shape = choice.shape();
+  grouped_shape.back() = o.n_group;
+  grouped_shape.push_back(o.num_experts / o.n_group);
+  const auto grouped = mx::reshape(choice, grouped_shape);  // [..., G, E/G]
+  const auto worth = o.group_score == RoutingOptions::GroupScore::best
+                         ? mx::max(grouped, -1, true)
+                         : mx::sum(mx::topk(grouped, 2, -1), -1, true);  // [..., G, 1]
+  const auto worst = mx::slice(mx::argpartition(worth, o.n_group - o.topk_group - 1, -2),
+                               mx::Shape(worth.ndim(), 0), [&] {
+                                 auto stop = worth.shape();
+                                 stop[stop.size() - 2] = o.n_group - o.topk_group;
+                                 return stop;
+                               }());
+  const auto out = mx::array(-std::numeric_limits<float>::infinity());
+  const auto index = mx::broadcast_to(worst, [&] {
+    auto shape = worst.shape();
+    shape.back() = grouped.shape(-1);
+    return shape;
+  }());
+  return mx::reshape(mx::put_along_axis(grouped, index, out, -2), choice.shape());
+}
+
+}  // namespace
+
+void RoutingOptions::check(const std::string& where) const {
+  if (num_experts <= 0)
+    throw Error("{}: the number of experts must be positive, found {}", where, num_experts);
+  if (num_experts_per_tok <= 0 || num_experts_per_tok > num_experts)
+    throw Error("{}: 'num_experts_per_tok' is {}, expected 1 to {} (the number of experts)", where,
+                num_experts_per_tok, num_experts);
+  if (n_group <= 0 || num_experts % n_group != 0)
+    throw Error("{}: 'n_group' is {}, expected a divisor of {} experts", where, n_group,
+                num_experts);
+  if (topk_group <= 0 || topk_group > n_group)
+    throw Error("{}: 'topk_group' is {}, expected 1 to {} ('n_group')", where, topk_group, n_group);
+  const int group = num_experts / n_group;
+  if (n_group > 1 && group_score == GroupScore::best_two && group < 2)
+    throw Error("{}: 'n_group' is {}, which leaves fewer than 2 of {} experts in a group", where,
+                n_group, num_experts);
+  if (num_experts_per_tok > topk_group * group)
+    throw Error("{}: 'num_experts_per_tok' is {}, but {} groups have {} experts", where,
+                num_experts_per_tok, topk_group, topk_group * group);
+}
+
+Routing route(const mx::array& logits, const RoutingOptions& o,
+              const std::optional<mx::array>& correction_bias) {
+  const auto x = mx::astype(logits, mx::float32);
+  const auto scores =
+      o.scores == RoutingOptions::Scores::softmax ? mx::softmax(x, -1, true) : mx::sigmoid(x);
+  auto choice = correction_bias ? scores + *correction_bias : scores;
+  if (o.topk_group < o.n_group) choice = limit_to_groups(choice, o);
+  const auto experts = mx::stop_gradient(largest(choice, o.num_experts_per_tok));
+  auto weights = mx::take_along_axis(scores, experts, -1);
+  if (o.norm_topk_prob) weights = weights / (mx::sum(weights, -1, true) + mx::array(1e-20f));
+  if (o.routed_scaling_factor != 1.0f) weights = weights * mx::array(o.routed_scaling_factor);
+  return {experts, weights};
+}
+
+MoE::MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o)
+    : routing_(o.routing),
+      gate(this, o.gate, hidden_size, o.routing.num_experts, o.router_bias),
+      correction_bias(this, o.correction_bias, nn::absent),
+      switch_mlp(this, o.switch_mlp, hidden_size, o.moe_intermediate_size, o.routing.num_experts,
+                 nn::GatedActivation(hidden_act)),
+      shared_experts(this, o.shared_experts, nn::absent),
+      shared_expert_gate(this, o.shared_expert_gate, nn::absent) {
+  if (!o.correction_bias.empty()) correction_bias.set(mx::zeros({o.routing.num_experts}));
+  if (o.shared_intermediate_size > 0) {
+    shared_experts.emplace(hidden_size, o.shared_intermediate_size, hidden_act);
+    if (o.shared_gate) shared_expert_gate.emplace(hidden_size, 1);
+  }
+}
+
+Routing MoE::choose(const mx::array& logits) const {
+  return route(logits, routing_, correction_bias.optional());
+}
+
+mx::array MoE::operator()(const mx::array& x) const {
+  const Routing chosen = choose(gate(x));
+  const auto weights = mx::astype(mx::expand_dims(chosen.weights, -1), x.dtype());
+  auto y =
+      mx::sum(switch_mlp(x, chosen.experts) * weights, -2);  // [..., k, hidden] -> [..., hidden]
+  if (!shared_experts) return y;
+  const auto shared = shared_experts(x);
+  return y + (shared_expert_gate ? mx::sigmoid(shared_expert_gate(x)) * shared : shared);
+}
+
+nn::Weights stack_experts(nn::Weights weights, const ExpertNames& names) {
+  const std::string marker = "." + names.experts + ".";
+  const std::pair<std::string, const char*> parts[] = {
+      {names.gate_proj, "gate_proj"}, {names.up_proj, "up_proj"}, {names.down_proj, "down_proj"}};
+
+  nn::Weights out;
+  std::map<std::string, std::map<int, mx::array>> stacks;  // by the name of the stack
+  for (auto& [name, w] : weights) {
+    const auto at = name.find(marker);
+    if (at == std::string::npos) {
+      out.emplace(name, w);
+      continue;
+    }
+    const std::string stack = name.substr(0, at + 1) + names.switch_mlp + ".";
+    const std::string rest = name.substr(at + marker.size());  // "7.up_proj.weight"
+    if (rest == "gate_up_proj") {
+      const auto halves = mx::split(w, 2, 1);
+      out.emplace(stack + "gate_proj.weight", halves[0]);
+      out.emplace(stack + "up_proj.weight", halves[1]);
+      continue;
+    }
+    if (rest == "down_proj") {
+      out.emplace(stack + "down_proj.weight", w);
+      continue;
+    }
+    int expert = -1;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), expert);
+    const std::string tail(end, rest.data() + rest.size());  // ".up_proj.weight"
+    bool known = false;
+    for (const auto& [published, ours] : parts)
+      if (error == std::errc() && tail.starts_with("." + published + ".")) {
+        known = true;
+        stacks[stack + ours + tail.substr(1 + published.size())].emplace(expert, w);
+      }
+    if (!known) out.emplace(name, w);  // `load` says that nobody wants it
+  }
+  for (auto& [name, experts] : stacks) {
+    std::vector<mx::array> rows;
+    for (const auto& [i, w] : experts) {
+      if (i != static_cast<int>(rows.size()))
+        throw Error("{}: expert {} is missing in the checkpoint", name, rows.size());
+      if (w.shape() != experts.begin()->second.shape())
+        throw Error("{}: the shape of expert {} is not that of expert 0", name, i);
+      rows.push_back(w);
+    }
+    out.emplace(name, mx::stack(rows));
+  }
+  return out;
+}
+
+}  // namespace mlxcpp::llm
