@@ -91,6 +91,7 @@ Generator::Generator(const LanguageModel& model, Caches& caches, std::vector<int
   tokens_.assign(prompt_.begin(), prompt_.begin() + static_cast<std::ptrdiff_t>(cached));
   info_.prompt_tokens = static_cast<int>(prompt_.size());
   info_.cached_tokens = static_cast<int>(cached);
+  expect(caches_, static_cast<int>(prompt_.size() - cached));
 }
 
 bool Generator::step(std::deque<Generation>& out) {

@@ -179,6 +179,8 @@ void RopeConfig::read(ConfigReader reader, int head_dim_of_model, const std::str
   int outer_original = 0;
   reader.maybe("original_max_position_embeddings", outer_original);
 
+  reader.skip("rope_scaling");
+  reader.skip("rope_parameters");
   const Json& json = reader.json();
   const auto object = [&](const char* key) -> const Json* {
     const auto it = json.find(key);
@@ -382,14 +384,15 @@ RoPE::Frequencies RoPE::frequencies(int length) const {
   return {plain(c.theta, dims_)};
 }
 
-mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions) const {
+mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions,
+                           int expected_length) const {
   const auto run = [&](const Table& t) {
     return kernels::rope(x, dims_, traditional_, t.inv_freq, t.scale, positions);
   };
   if (!depends_on_length()) return run(short_);
   if (const auto* offsets = std::get_if<mx::array>(&positions))
     return rows_of_own_length(x, *offsets);
-  const int length = std::get<int>(positions) + x.shape(-2);
+  const int length = std::max(std::get<int>(positions) + x.shape(-2), expected_length);
   if (config_.type == RopeType::longrope)
     return run(length > config_.original_max_position_embeddings ? long_ : short_);
   if (length <= config_.max_position_embeddings) return run(short_);

@@ -11,13 +11,22 @@
 
 namespace mlxcpp::llm {
 
+// The norm of queries and keys before they turn.
+enum class QkNorm {
+  none,
+  rms,            // RMS norm of each head
+  rms_plus_one,   // in Gemma's form, 1 + weight
+  rms_all_heads,  // RMS norm over the heads together
+  layer,          // LayerNorm of each head, with bias
+  layer_by_head,  // LayerNorm of each head without bias, a weight of its own for every head
+};
+
 // What differs between families in grouped-query attention.
 struct AttentionOptions {
   std::optional<float> scale;  // default: 1/sqrt(head_dim)
   bool qkv_bias = false;
   bool output_bias = false;
-  bool qk_norm = false;        // RMS norm of each head's queries and keys
-  bool norm_plus_one = false;  // ... in Gemma's form, 1 + weight
+  QkNorm qk_norm = QkNorm::none;
   std::optional<int> window;
   float softcap = 0.0f;
   std::shared_ptr<const nn::RoPE>
@@ -38,8 +47,9 @@ class Attention : public nn::Module {
   const kernels::AttentionOptions attention_;
 
  public:
-  nn::Child<nn::Linear> q_proj, k_proj, v_proj, o_proj;
-  nn::Child<nn::RMSNorm> q_norm, k_norm;
+  nn::Child<nn::Linear> q_proj, k_proj, v_proj, qkv_proj;  // three, or one
+  nn::Child<nn::Linear> o_proj;
+  nn::Child<nn::Layer> q_norm, k_norm;  // see [B, L, heads, head_dim]
 };
 
 }  // namespace mlxcpp::llm

@@ -71,7 +71,7 @@ class CausalLM : public LanguageModel {
       : c(config),
         model(this, c.names.model, c, embedding_scale, std::forward<NormArgs>(norm_args)...),
         lm_head(this, c.names.lm_head, nn::absent) {
-    if (!c.tie_word_embeddings) lm_head.emplace(c.hidden_size, c.vocab_size);
+    if (!c.tie_word_embeddings) lm_head.emplace(c.hidden_size, c.vocab_size, c.lm_head_bias);
   }
 
   mx::array embed(const mx::array& ids) const override { return model->embed(ids); }
@@ -79,7 +79,9 @@ class CausalLM : public LanguageModel {
     return model(model->embed(ids), caches);
   }
   mx::array logits(const mx::array& hidden) const override {
-    return lm_head ? lm_head(hidden) : model->embed_tokens->as_linear(hidden);
+    const auto y = lm_head ? lm_head(hidden) : model->embed_tokens->as_linear(hidden);
+    return softcap(c.logits_multiplier == 1.0f ? y : y * mx::array(c.logits_multiplier, y.dtype()),
+                   c.final_logit_softcapping);
   }
 
   // A rotating cache for each layer with a window, else what the options ask for.
@@ -94,7 +96,9 @@ class CausalLM : public LanguageModel {
     // Old checkpoints carry the rotary table; tied ones may repeat the embedding.
     std::erase_if(weights,
                   [](const auto& entry) { return entry.first.ends_with("rotary_emb.inv_freq"); });
-    if (c.tie_word_embeddings) weights.erase(c.names.lm_head + ".weight");
+    if (c.tie_word_embeddings)
+      for (const char* part : {".weight", ".scales", ".biases"})
+        weights.erase(c.names.lm_head + part);
     return weights;
   }
 

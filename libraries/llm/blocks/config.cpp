@@ -20,10 +20,14 @@ std::optional<int> DecoderConfig::window(int layer) const {
 }
 
 void DecoderConfig::fields(ConfigReader& v) {
+  read_size(v, "intermediate_size", intermediate_size);
+  fields_but_intermediate_size(v);
+}
+
+void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   read_size(v, "vocab_size", vocab_size);
   read_size(v, "hidden_size", hidden_size);
   read_size(v, "num_hidden_layers", num_hidden_layers);
-  read_size(v, "intermediate_size", intermediate_size);
   read_size(v, "num_attention_heads", num_attention_heads);
   v.maybe("num_key_value_heads", num_key_value_heads);
   v.maybe("head_dim", head_dim);

@@ -20,8 +20,10 @@ struct DecoderNames {
   // of attention
   std::string q_proj = "q_proj", k_proj = "k_proj", v_proj = "v_proj", o_proj = "o_proj",
               q_norm = "q_norm", k_norm = "k_norm";
+  std::string qkv_proj = "";  // one projection for all: rows of the queries, then keys, then values
   // of the MLP
   std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
+  std::string gate_up_proj = "";  // both in one, rows of the gate first
 };
 
 // The fields of config.json that nearly every decoder has, under their published names. A family's
@@ -36,7 +38,7 @@ struct DecoderConfig {
   std::optional<int> num_key_value_heads;
   std::optional<int> head_dim;
   int max_position_embeddings = 0;
-  float rms_norm_eps = 1e-6f;
+  float rms_norm_eps = 1e-6f;  // of LayerNorm, too; families with another key for it read that
   std::string hidden_act = "silu";
   bool tie_word_embeddings = false;
   bool attention_bias = false;
@@ -47,6 +49,14 @@ struct DecoderConfig {
   std::vector<std::string>
       layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
 
+  // What only some families have: they set it or read it themselves.
+  bool norm_plus_one = false;          // RMS norms are of Gemma's form, 1 + weight
+  bool norm_bias = true;               // LayerNorms have a bias
+  bool lm_head_bias = false;
+  float residual_multiplier = 1.0f;    // on what attention and MLP add
+  float logits_multiplier = 1.0f;
+  float final_logit_softcapping = 0.0f;  // 0: none
+
   int kv_heads() const { return num_key_value_heads.value_or(num_attention_heads); }
   int head_size() const { return head_dim.value_or(hidden_size / num_attention_heads); }
   bool is_sliding(
@@ -56,6 +66,10 @@ struct DecoderConfig {
   // Reads and validates: sizes are positive (required unless the family has a default), heads
   // divide.
   void fields(ConfigReader& v);
+
+ protected:
+  // The same without intermediate_size, for families that have a list of them.
+  void fields_but_intermediate_size(ConfigReader& v);
 };
 
 // A size that must be positive; required unless `out` already has a default.

@@ -12,7 +12,8 @@ namespace mlxcpp::llm {
 namespace {
 
 struct LlamaConfig : DecoderConfig {
-  bool qkv_bias = false, output_bias = false, qk_norm = false;
+  bool qkv_bias = false, output_bias = false;
+  QkNorm qk_norm = QkNorm::none;
   bool rope_traditional = false;    // GGUF files order the rotated pairs so
   std::vector<int> no_rope_layers;  // 0: a layer without rope; empty: none is
   std::shared_ptr<const nn::RoPE> rope_table;
@@ -62,7 +63,7 @@ struct Qwen3Config : Qwen2Config {
   void fields(ConfigReader& v) {
     Qwen2Config::fields(v);
     qkv_bias = output_bias = attention_bias;
-    qk_norm = true;
+    qk_norm = QkNorm::rms;
   }
 };
 

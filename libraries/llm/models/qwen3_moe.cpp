@@ -60,7 +60,7 @@ struct Block final : PreNormLayer<> {
       : PreNormLayer(c, c.mlp(index),
                      AttentionOptions{.qkv_bias = c.attention_bias,
                                       .output_bias = c.attention_bias,
-                                      .qk_norm = true,
+                                      .qk_norm = QkNorm::rms,
                                       .window = c.window(index),
                                       .rope = c.rope_table}) {}
 };
