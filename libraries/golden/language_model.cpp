@@ -53,6 +53,14 @@ void compare_language_model(const fs::path& folder, const Options& options, Comp
                    mx::take(ref, i, 0));
     }
   }
+  // BitNet's other way of computing, on request.
+  if (want.has("logits_act_quant")) {
+    Checkpoint checkpoint = load_fixture_checkpoint(folder);
+    checkpoint.config["quantize_activations"] = true;
+    const auto rounding = make_language_model(std::move(checkpoint), llm::model_types());
+    Caches without;
+    out.tensor("logits_act_quant", (*rounding)(ids, without), want.at("logits_act_quant"));
+  }
   Caches none;
   const auto& logits = want.at("logits");
   out.tensor("logits", (*model)(ids, none), logits);

@@ -1,6 +1,5 @@
 #include "llm/blocks/attention.h"
 
-#include <array>
 #include <cmath>
 
 #include "kernels/norm.h"
@@ -65,6 +64,7 @@ Attention::Attention(const DecoderConfig& c, const AttentionOptions& o)
     : heads_(c.num_attention_heads),
       kv_heads_(c.kv_heads()),
       head_dim_(c.head_size()),
+      qkv_grouped_(o.qkv_grouped),
       rope_(o.rope),
       attention_{.scale = o.scale.value_or(1.0f / std::sqrt(static_cast<float>(head_dim_))),
                  .window = o.window,
@@ -73,6 +73,7 @@ Attention::Attention(const DecoderConfig& c, const AttentionOptions& o)
       k_proj(this, c.names.k_proj, nn::absent),
       v_proj(this, c.names.v_proj, nn::absent),
       qkv_proj(this, c.names.qkv_proj, nn::absent),
+      output_norm(this, o.output_norm, nn::absent),
       o_proj(this, c.names.o_proj, heads_ * head_dim_, c.hidden_size, o.output_bias),
       q_norm(this, c.names.q_norm, nn::absent),
       k_norm(this, c.names.k_norm, nn::absent) {
@@ -83,23 +84,32 @@ Attention::Attention(const DecoderConfig& c, const AttentionOptions& o)
     k_proj.emplace(c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias);
     v_proj.emplace(c.hidden_size, kv_heads_ * head_dim_, o.qkv_bias);
   }
+  if (!o.output_norm.empty()) output_norm.emplace(heads_ * head_dim_, c.rms_norm_eps);
   q_norm.set(make_norm(o.qk_norm, heads_, head_dim_, c.rms_norm_eps));
   k_norm.set(make_norm(o.qk_norm, kv_heads_, head_dim_, c.rms_norm_eps));
 }
 
-mx::array Attention::operator()(const mx::array& x, KVCache* cache) const {
+std::array<mx::array, 3> Attention::project(const mx::array& x) const {
   const int B = x.shape(0), L = x.shape(1);
   const auto split = [&](const mx::array& a, int heads) {  // [B, L, heads*D] -> [B, L, heads, D]
     return mx::reshape(a, {B, L, heads, head_dim_});
   };
-  const auto projected = [&]() -> std::array<mx::array, 3> {
-    if (!qkv_proj)
-      return {split(q_proj(x), heads_), split(k_proj(x), kv_heads_), split(v_proj(x), kv_heads_)};
+  if (!qkv_proj)
+    return {split(q_proj(x), heads_), split(k_proj(x), kv_heads_), split(v_proj(x), kv_heads_)};
+  if (!qkv_grouped_) {
     const auto qkv = split(qkv_proj(x), heads_ + 2 * kv_heads_);
     const auto parts = mx::split(qkv, {heads_, heads_ + kv_heads_}, 2);
     return {parts[0], parts[1], parts[2]};
-  };
-  auto [q, k, v] = projected();
+  }
+  const int queries = heads_ / kv_heads_;  // of each key head
+  const auto groups = mx::reshape(qkv_proj(x), {B, L, kv_heads_, queries + 2, head_dim_});
+  const auto parts = mx::split(groups, {queries, queries + 1}, 3);
+  return {split(parts[0], heads_), split(parts[1], kv_heads_), split(parts[2], kv_heads_)};
+}
+
+mx::array Attention::operator()(const mx::array& x, KVCache* cache) const {
+  const int B = x.shape(0), L = x.shape(1);
+  auto [q, k, v] = project(x);
   if (q_norm) {
     q = q_norm(q);
     k = k_norm(k);
@@ -112,7 +122,8 @@ mx::array Attention::operator()(const mx::array& x, KVCache* cache) const {
     k = (*rope_)(k, at, length);
   }
   const auto y = attend(q, k, v, cache, attention_);
-  return o_proj(mx::reshape(mx::transpose(y, {0, 2, 1, 3}), {B, L, heads_ * head_dim_}));
+  const auto joined = mx::reshape(mx::transpose(y, {0, 2, 1, 3}), {B, L, heads_ * head_dim_});
+  return o_proj(output_norm ? output_norm(joined) : joined);
 }
 
 }  // namespace mlxcpp::llm

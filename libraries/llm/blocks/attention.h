@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "llm/blocks/config.h"
 #include "lm_common/kv_cache.h"
@@ -26,7 +28,9 @@ struct AttentionOptions {
   std::optional<float> scale;  // default: 1/sqrt(head_dim)
   bool qkv_bias = false;
   bool output_bias = false;
+  bool qkv_grouped = false;  // rows of a fused projection: of each key head its queries, key, value
   QkNorm qk_norm = QkNorm::none;
+  std::string output_norm = "";  // name of an RMS norm of what the output projection gets; "": none
   std::optional<int> window;
   float softcap = 0.0f;
   std::shared_ptr<const nn::RoPE>
@@ -42,12 +46,17 @@ class Attention : public nn::Module {
   mx::array operator()(const mx::array& x, KVCache* cache) const;
 
  private:
+  // Queries, keys and values of x, [B, L, heads, head_dim] each.
+  std::array<mx::array, 3> project(const mx::array& x) const;
+
   const int heads_, kv_heads_, head_dim_;
+  const bool qkv_grouped_;
   const std::shared_ptr<const nn::RoPE> rope_;
   const kernels::AttentionOptions attention_;
 
  public:
   nn::Child<nn::Linear> q_proj, k_proj, v_proj, qkv_proj;  // three, or one
+  nn::Child<nn::RMSNorm> output_norm;
   nn::Child<nn::Linear> o_proj;
   nn::Child<nn::Layer> q_norm, k_norm;  // see [B, L, heads, head_dim]
 };

@@ -50,10 +50,10 @@ struct DecoderConfig {
       layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
 
   // What only some families have: they set it or read it themselves.
-  bool norm_plus_one = false;          // RMS norms are of Gemma's form, 1 + weight
-  bool norm_bias = true;               // LayerNorms have a bias
+  bool norm_plus_one = false;  // RMS norms are of Gemma's form, 1 + weight
+  bool norm_bias = true;       // LayerNorms have a bias
   bool lm_head_bias = false;
-  float residual_multiplier = 1.0f;    // on what attention and MLP add
+  float residual_multiplier = 1.0f;  // on what attention and MLP add
   float logits_multiplier = 1.0f;
   float final_logit_softcapping = 0.0f;  // 0: none
 

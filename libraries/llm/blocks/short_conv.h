@@ -8,8 +8,8 @@
 namespace mlxcpp::llm {
 
 // A convolution of each channel for itself over the last `kernel_size` tokens, the present one
-// among them: y[t] = sum over j of w[j] * x[t - kernel_size + 1 + j]. Weight [channels, kernel_size,
-// 1], the layout of MLX's Conv1d.
+// among them: y[t] = sum over j of w[j] * x[t - kernel_size + 1 + j]. Weight [channels,
+// kernel_size, 1], the layout of MLX's Conv1d.
 class CausalConv : public nn::Module {
  public:
   CausalConv(int channels, int kernel_size, bool with_bias);

@@ -1,7 +1,6 @@
 // Baichuan-M1 (arXiv 2502.12671): keys and values are mixed with those of the token before; sliding
 // layers have head counts of their own; the head's rows have length 1. Reference: mlx_lm
 // baichuan_m1.py.
-#include <algorithm>
 #include <cmath>
 
 #include "llm/blocks/causal_lm.h"
@@ -23,10 +22,7 @@ struct BaichuanM1Config : DecoderConfig {
     v.maybe("sliding_window_layers", sliding_window_layers);
     v.maybe("num_swa_attention_heads", num_swa_attention_heads);
     v.maybe("num_swa_key_value_heads", num_swa_key_value_heads);
-    int conv_window = 2;
-    v.maybe("conv_window", conv_window);
-    if (conv_window != 2)
-      throw Error("{}: 'conv_window' is {}; only 2 is supported", v.where(), conv_window);
+    v.only("conv_window", 2);
     layer_types.assign(num_hidden_layers, "full_attention");
     for (const int i : sliding_window_layers) {
       if (i < 0 || i >= num_hidden_layers)

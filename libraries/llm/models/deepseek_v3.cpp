@@ -37,6 +37,9 @@ struct DeepseekV3Config : DecoderConfig {
     read_size(v, "moe_layer_freq", moe_layer_freq);
     v.maybe("routed_scaling_factor", routed_scaling_factor);
     v.maybe("norm_topk_prob", norm_topk_prob);
+    v.only("topk_method", "noaux_tc");
+    v.only("scoring_func", "sigmoid");
+    for (const char* key : {"num_mtp_layers", "qk_head_dim"}) v.skip(key);
     moe().routing.check(v.where());
     if (n_shared_experts < 0)
       throw Error("{}: 'n_shared_experts' is negative: {}", v.where(), n_shared_experts);

@@ -17,6 +17,7 @@ struct Exaone4Config : DecoderConfig {
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
     read_layer_types(v);
+    v.only("reorder_and_qk_norm", true);
     rope.read(v, head_size());
     rope_table = std::make_shared<const nn::RoPE>(rope);
   }
@@ -48,7 +49,7 @@ struct Exaone4Config : DecoderConfig {
 struct Block final : nn::Module {
   Block(const Exaone4Config& c, int index)
       : self_attn(this, "self_attn", c,
-                  AttentionOptions{.qk_norm = true,
+                  AttentionOptions{.qk_norm = QkNorm::rms,
                                    .window = c.window(index),
                                    .rope = c.has_rope(index) ? c.rope_table : nullptr}),
         post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps),

@@ -38,6 +38,12 @@ struct Lfm2Config : DecoderConfig {
     read_size(v, "conv_L_cache", conv_L_cache);
     v.maybe("conv_bias", conv_bias);
     read_intermediate_size(v);
+    for (const char* key : {"block_dim", "conv_dim", "conv_dim_out"}) v.only(key, hidden_size);
+    for (const char* key : {"block_use_swiglu", "use_pos_enc"}) v.only(key, true);
+    // Initial values, and what stands under other names, too.
+    for (const char* key : {"block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
+                            "block_use_xavier_init", "conv_use_xavier_init", "num_heads", "theta"})
+      v.skip(key);
 
     std::vector<int> full_attn_idxs;
     v.maybe("full_attn_idxs", full_attn_idxs);
@@ -108,7 +114,7 @@ struct Block final : nn::Module {
     if (c.is_conv(index))
       conv.emplace(c);
     else
-      self_attn.emplace(c, AttentionOptions{.qk_norm = true, .rope = c.rope_table});
+      self_attn.emplace(c, AttentionOptions{.qk_norm = QkNorm::rms, .rope = c.rope_table});
   }
 
   nn::Child<nn::RMSNorm> operator_norm;

@@ -30,6 +30,7 @@ struct Qwen3MoeConfig : DecoderConfig {
     v.maybe("mlp_only_layers", mlp_only_layers);
     bool use_sliding_window = false;
     v.maybe("use_sliding_window", use_sliding_window);
+    v.skip("max_window_layers");  // every layer has the window, or none
     if (!use_sliding_window) sliding_window.reset();
     if (num_experts != 0) routing().check(v.where());
     rope.read(v, head_size());
