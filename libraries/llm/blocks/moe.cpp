@@ -72,7 +72,8 @@ Routing route(const mx::array& logits, const RoutingOptions& o,
   if (o.topk_group < o.n_group) choice = limit_to_groups(choice, o);
   const auto experts = mx::stop_gradient(largest(choice, o.num_experts_per_tok));
   auto weights = mx::take_along_axis(scores, experts, -1);
-  if (o.norm_topk_prob) weights = weights / (mx::sum(weights, -1, true) + mx::array(1e-20f));
+  if (o.norm_topk_prob)
+    weights = weights / (mx::sum(weights, -1, true) + mx::array(o.norm_epsilon));
   if (o.routed_scaling_factor != 1.0f) weights = weights * mx::array(o.routed_scaling_factor);
   return {experts, weights};
 }

@@ -21,6 +21,7 @@ struct RoutingOptions {
   int num_experts_per_tok = 0;
   Scores scores = Scores::softmax;
   bool norm_topk_prob = false;         // the weights of the chosen sum to 1
+  float norm_epsilon = 1e-20f;         // added to the sum that they are divided by
   float routed_scaling_factor = 1.0f;  // multiplies the weights
   int n_group = 1, topk_group = 1;     // the choice is limited to the best groups
   GroupScore group_score = GroupScore::best_two;
