@@ -32,6 +32,8 @@ Creator qwen2_moe();
 Creator exaone4();
 Creator internlm2();
 Creator lfm2();
+Creator lfm2_moe();
+Creator exaone_moe();
 Creator gemma3_text();
 Creator gemma3();
 

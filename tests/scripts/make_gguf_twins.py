@@ -97,21 +97,6 @@ def internlm2(w, c, weights):
             weights[name.replace("wqkv", part)] = rows
 
 
-def exaone4(w, c, weights):
-    w.add_sliding_window(c["sliding_window"])
-    w.add_sliding_window_pattern([t == "sliding_attention" for t in c["layer_types"]])
-    # Llama 3's scaling as factors of the wavelengths.
-    s = c["rope_scaling"]
-    inv = 1.0 / c["rope_theta"] ** (np.arange(0, c["head_dim"], 2) / c["head_dim"])
-    wavelength = 2 * np.pi / inv
-    low, high = (s["original_max_position_embeddings"] / s[f"{x}_freq_factor"] for x in ("low", "high"))
-    smooth = (s["original_max_position_embeddings"] / wavelength - s["low_freq_factor"]) / (
-        s["high_freq_factor"] - s["low_freq_factor"])
-    factors = np.where(wavelength < high, 1.0, np.where(wavelength > low, s["factor"],
-                                                       1 / ((1 - smooth) / s["factor"] + smooth)))
-    weights["rope_freqs.weight"] = factors.astype(np.float32)
-
-
 def lfm2(w, c, weights):
     w.add_shortconv_l_cache(c["conv_L_cache"])
     w.add_head_count_kv([c["num_key_value_heads"] if t == "full_attention" else 0 for t in c["layer_types"]])
@@ -158,15 +143,15 @@ def nothing(w, c, weights):
 # Fixture -> architecture of llama.cpp, and the function above.
 FAMILIES = {
     "deepseek_v3": ("deepseek2", deepseek_v3),
-    "ernie4_5": ("ernie4_5", nothing),
-    "exaone4": ("exaone4", exaone4),
+    "ernie4_5-plain": ("ernie4_5", nothing),
+    "exaone4-full": ("exaone4", nothing),
     "internlm2": ("internlm2", internlm2),
     "lfm2": ("lfm2", lfm2),
     "llama": ("llama", llama),
     "qwen2": ("qwen2", nothing),
     "qwen3": ("qwen3", nothing),
-    "qwen3_moe": ("qwen3moe", qwen3_moe),
-    "smollm3": ("smollm3", llama),
+    "qwen3_moe-sparse": ("qwen3moe", qwen3_moe),
+    "smollm3-every4": ("smollm3", llama),
 }
 
 
@@ -178,7 +163,18 @@ class Writer(gguf.GGUFWriter):
         super().add_key_value(key, val, vtype, sub_type)
 
 
-def common(w, c):
+def llama3_factors(c, s):
+    """Llama 3's scaling as factors of the wavelengths."""
+    dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    wavelength = 2 * np.pi * c["rope_theta"] ** (np.arange(0, dim, 2) / dim)
+    low, high = (s["original_max_position_embeddings"] / s[f"{x}_freq_factor"] for x in ("low", "high"))
+    smooth = (s["original_max_position_embeddings"] / wavelength - s["low_freq_factor"]) / (
+        s["high_freq_factor"] - s["low_freq_factor"])
+    between = 1 / ((1 - smooth) / s["factor"] + smooth)
+    return np.where(wavelength < high, 1.0, np.where(wavelength > low, s["factor"], between)).astype(np.float32)
+
+
+def common(w, c, weights):
     w.add_context_length(c["max_position_embeddings"])
     w.add_embedding_length(c["hidden_size"])
     w.add_block_count(c["num_hidden_layers"])
@@ -199,6 +195,8 @@ def common(w, c):
         w.add_rope_freq_base(c["rope_theta"])
     scaling = c.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type"))
+    if kind == "llama3":
+        weights["rope_freqs.weight"] = llama3_factors(c, scaling)
     if kind in ("yarn", "linear"):
         w.add_rope_scaling_type(gguf.RopeScalingType(kind))
         w.add_rope_scaling_factor(scaling["factor"])
@@ -215,7 +213,7 @@ def write(name):
     out = GOLDEN / "gguf"
     out.mkdir(exist_ok=True)
     w = Writer(out / f"{name}.gguf", arch)
-    common(w, c)
+    common(w, c, weights)
     finish(w, c, weights)
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      c["num_hidden_layers"])
@@ -247,7 +245,7 @@ def check(name):
     golden = load_file(GOLDEN / "llm" / name / "golden.safetensors")
     abs_tolerance = json.loads((GOLDEN / "llm" / name / "golden.json").read_text())["tolerance"]["abs"]
     model = llama_cpp.Llama(str(GOLDEN / "gguf" / f"{name}.gguf"), n_ctx=256, n_threads=1, n_batch=64,
-                            logits_all=True, verbose=False, flash_attn=False)
+                            logits_all=True, verbose=False, flash_attn=False, type_k=0, type_v=0)
     prompt, generated = golden["prompt"][0], golden["generated"]
     model.eval([int(t) for t in (*prompt, *generated[:-1])])
     scores = model.scores[len(prompt) - 1 : len(prompt) - 1 + len(generated)]
@@ -267,4 +265,5 @@ def main():
         write(name)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -9,36 +9,28 @@
 namespace mlxcpp::llm {
 namespace {
 
-// The k largest of the last axis, in no order: their places, uint32 [..., k].
-mx::array largest(const mx::array& x, int k) {
-  const auto order = mx::argpartition(mx::negative(x), k - 1, -1);
-  auto stop = order.shape();
-  stop.back() = k;
-  return mx::slice(order, mx::Shape(stop.size(), 0), std::move(stop));
+// The first n along an axis (negative: from the end).
+mx::array first(const mx::array& x, int n, int axis) {
+  auto stop = x.shape();
+  stop[stop.size() + axis] = n;
+  return mx::slice(x, mx::Shape(stop.size(), 0), stop);
 }
 
 // -inf for the experts outside the best groups. choice [..., E]
 mx::array limit_to_groups(const mx::array& choice, const RoutingOptions& o) {
-  auto grouped_shape = choice.shape();
-  grouped_shape.back() = o.n_group;
-  grouped_shape.push_back(o.num_experts / o.n_group);
-  const auto grouped = mx::reshape(choice, grouped_shape);  // [..., G, E/G]
+  auto shape = choice.shape();
+  shape.back() = o.n_group;
+  shape.push_back(o.num_experts / o.n_group);
+  const auto grouped = mx::reshape(choice, shape);  // [..., G, E/G]
   const auto worth = o.group_score == RoutingOptions::GroupScore::best
                          ? mx::max(grouped, -1, true)
                          : mx::sum(mx::topk(grouped, 2, -1), -1, true);  // [..., G, 1]
-  const auto worst = mx::slice(mx::argpartition(worth, o.n_group - o.topk_group - 1, -2),
-                               mx::Shape(worth.ndim(), 0), [&] {
-                                 auto stop = worth.shape();
-                                 stop[stop.size() - 2] = o.n_group - o.topk_group;
-                                 return stop;
-                               }());
-  const auto out = mx::array(-std::numeric_limits<float>::infinity());
-  const auto index = mx::broadcast_to(worst, [&] {
-    auto shape = worst.shape();
-    shape.back() = grouped.shape(-1);
-    return shape;
-  }());
-  return mx::reshape(mx::put_along_axis(grouped, index, out, -2), choice.shape());
+  const int worst = o.n_group - o.topk_group;
+  const auto outside = first(mx::argpartition(worth, worst - 1, -2), worst, -2);
+  shape[shape.size() - 2] = worst;
+  const auto never = mx::array(-std::numeric_limits<float>::infinity());
+  return mx::reshape(mx::put_along_axis(grouped, mx::broadcast_to(outside, shape), never, -2),
+                     choice.shape());
 }
 
 }  // namespace
@@ -70,7 +62,9 @@ Routing route(const mx::array& logits, const RoutingOptions& o,
       o.scores == RoutingOptions::Scores::softmax ? mx::softmax(x, -1, true) : mx::sigmoid(x);
   auto choice = correction_bias ? scores + *correction_bias : scores;
   if (o.topk_group < o.n_group) choice = limit_to_groups(choice, o);
-  const auto experts = mx::stop_gradient(largest(choice, o.num_experts_per_tok));
+  const int k = o.num_experts_per_tok;
+  const auto experts =
+      mx::stop_gradient(first(mx::argpartition(mx::negative(choice), k - 1, -1), k, -1));
   auto weights = mx::take_along_axis(scores, experts, -1);
   if (o.norm_topk_prob)
     weights = weights / (mx::sum(weights, -1, true) + mx::array(o.norm_epsilon));

@@ -1,7 +1,8 @@
-// LFM2 (Liquid AI): most layers are short gated convolutions, a few attend. Reference: transformers
-// modeling_lfm2.py.
+// LFM2 (Liquid AI, arXiv 2511.23404): most layers are short gated convolutions, a few attend; the
+// MLP may be a mixture of experts. Reference: transformers modeling_lfm2.py, modeling_lfm2_moe.py.
 #include "llm/blocks/causal_lm.h"
 #include "llm/blocks/decoder_layer.h"
+#include "llm/blocks/moe.h"
 #include "llm/blocks/short_conv.h"
 #include "llm/models.h"
 #include "lm_common/kv_cache/arrays_cache.h"
@@ -12,6 +13,8 @@ namespace {
 struct Lfm2Config : DecoderConfig {
   int conv_L_cache = 3;
   bool conv_bias = false;
+  MoEOptions moe;  // of lfm2_moe, from layer num_dense_layers on
+  int num_dense_layers = 1 << 30;
   std::shared_ptr<const nn::RoPE> rope_table;
 
   Lfm2Config() {
@@ -32,19 +35,24 @@ struct Lfm2Config : DecoderConfig {
   }
 
   void fields(ConfigReader& v) {
-    DecoderConfig::fields(v);
-    v.maybe("norm_eps", rms_norm_eps);
-    v.maybe("tie_embedding", tie_word_embeddings);
-    read_size(v, "conv_L_cache", conv_L_cache);
-    v.maybe("conv_bias", conv_bias);
+    read_layers(v);
     read_intermediate_size(v);
     for (const char* key : {"block_dim", "conv_dim", "conv_dim_out"}) v.only(key, hidden_size);
     for (const char* key : {"block_use_swiglu", "use_pos_enc"}) v.only(key, true);
     // Initial values, and what stands under other names, too.
     for (const char* key : {"block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
-                            "block_use_xavier_init", "conv_use_xavier_init", "num_heads", "theta"})
+                            "block_use_xavier_init", "conv_use_xavier_init", "num_heads"})
       v.skip(key);
+  }
 
+ protected:
+  void read_layers(ConfigReader& v) {
+    DecoderConfig::fields(v);
+    v.maybe("norm_eps", rms_norm_eps);
+    v.maybe("tie_embedding", tie_word_embeddings);
+    read_size(v, "conv_L_cache", conv_L_cache);
+    v.maybe("conv_bias", conv_bias);
+    v.skip("theta");  // as rope_theta
     std::vector<int> full_attn_idxs;
     v.maybe("full_attn_idxs", full_attn_idxs);
     if (layer_types.empty()) {
@@ -80,7 +88,34 @@ struct Lfm2Config : DecoderConfig {
     intermediate_size = (intermediate_size + multiple_of - 1) / multiple_of * multiple_of;
   }
 
+ public:
   bool is_conv(int layer) const { return layer_types[layer] == "conv"; }
+  std::unique_ptr<nn::Layer> mlp(int layer) const {
+    if (layer < num_dense_layers) return gated_mlp(*this);
+    return std::make_unique<MoE>(hidden_size, hidden_act, moe);
+  }
+};
+
+struct Lfm2MoeConfig : Lfm2Config {
+  Lfm2MoeConfig() { num_dense_layers = 2; }
+
+  void fields(ConfigReader& v) {
+    read_layers(v);
+    RoutingOptions& r = moe.routing;
+    r.scores = RoutingOptions::Scores::sigmoid;
+    r.norm_topk_prob = true;
+    r.norm_epsilon = 1e-6f;
+    v.need("num_experts", r.num_experts);
+    v.need("num_experts_per_tok", r.num_experts_per_tok);
+    v.maybe("norm_topk_prob", r.norm_topk_prob);
+    v.maybe("routed_scaling_factor", r.routed_scaling_factor);
+    r.check(v.where());
+    bool use_expert_bias = true;
+    v.maybe("use_expert_bias", use_expert_bias);
+    if (use_expert_bias) moe.correction_bias = "expert_bias";
+    read_size(v, "moe_intermediate_size", moe.moe_intermediate_size);
+    v.maybe("num_dense_layers", num_dense_layers);
+  }
 };
 
 // Gates before and after a convolution over the last few tokens.
@@ -109,8 +144,7 @@ struct Block final : nn::Module {
   Block(const Lfm2Config& c, int index)
       : operator_norm(this, c.names.input_layernorm, c.hidden_size, c.rms_norm_eps),
         ffn_norm(this, c.names.post_attention_layernorm, c.hidden_size, c.rms_norm_eps),
-        feed_forward(this, c.names.mlp, c.hidden_size, c.intermediate_size, c.hidden_act, false,
-                     c.names) {
+        feed_forward(this, c.names.mlp, c.mlp(index)) {
     if (c.is_conv(index))
       conv.emplace(c);
     else
@@ -121,7 +155,7 @@ struct Block final : nn::Module {
   nn::Child<ShortConv> conv{this, "conv", nn::absent};
   nn::Child<Attention> self_attn{this, "self_attn", nn::absent};
   nn::Child<nn::RMSNorm> ffn_norm;
-  nn::Child<GatedMLP> feed_forward;
+  nn::Child<nn::Layer> feed_forward;
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
     const auto normed = operator_norm(x);
@@ -141,14 +175,20 @@ struct Lfm2 final : CausalLM<Lfm2Config, Block> {
   }
 
   nn::Weights sanitize(nn::Weights weights) const override {
-    return conv_layout(CausalLM::sanitize(std::move(weights)), ".conv.conv.weight");
+    weights = conv_layout(CausalLM::sanitize(std::move(weights)), ".conv.conv.weight");
+    return stack_experts(std::move(weights),
+                         {.gate_proj = "w1", .up_proj = "w3", .down_proj = "w2"});
   }
 };
 
-std::unique_ptr<LanguageModel> make(const Lfm2Config& c) { return std::make_unique<Lfm2>(c); }
+template <class Config>
+std::unique_ptr<LanguageModel> make(const Config& c) {
+  return std::make_unique<Lfm2>(c);
+}
 
 }  // namespace
 
-Creator lfm2() { return creator(make); }
+Creator lfm2() { return creator(make<Lfm2Config>); }
+Creator lfm2_moe() { return creator(make<Lfm2MoeConfig>); }
 
 }  // namespace mlxcpp::llm
