@@ -46,9 +46,9 @@ std::vector<Fixture> quantised() {
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Golden,
-                         ::testing::ValuesIn(fixtures({"llm", "cache", "real", "sampling.json"})),
-                         test_name);
+INSTANTIATE_TEST_SUITE_P(
+    All, Golden, ::testing::ValuesIn(fixtures({"llm", "gguf", "cache", "real", "sampling.json"})),
+    test_name);
 INSTANTIATE_TEST_SUITE_P(Quantised, GoldenPrecision, ::testing::ValuesIn(quantised()), test_name);
 
 }  // namespace

@@ -69,16 +69,17 @@ LatentAttention::LatentAttention(const DecoderConfig& c, const LatentAttentionCo
 mx::array LatentAttention::operator()(const mx::array& x, KVCache* cache) const {
   const int B = x.shape(0), L = x.shape(1);
   const auto at = positions(cache);
+  const int length = expected_length(cache);
   const auto queries = q_proj ? q_proj(x) : q_b_proj(q_a_layernorm(q_a_proj(x)));
   // [B, L, heads*D] -> [B, heads, L, nope] and [B, heads, L, rope]
   const auto [q_nope, q_rope] =
       cut(mx::transpose(mx::reshape(queries, {B, L, heads_, a_.head_dim()}), {0, 2, 1, 3}),
           a_.qk_nope_head_dim);
-  const auto q = mx::concatenate({per_head(embed_q, q_nope), (*rope_)(q_rope, at)}, -1);
+  const auto q = mx::concatenate({per_head(embed_q, q_nope), (*rope_)(q_rope, at, length)}, -1);
 
   const auto [compressed, k_rope] = cut(kv_a_proj_with_mqa(x), a_.kv_lora_rank);
-  auto latent = mx::expand_dims(kv_a_layernorm(compressed), 1);  // [B, 1, L, rank]
-  auto turned = (*rope_)(mx::expand_dims(k_rope, 1), at);        // [B, 1, L, rope]
+  auto latent = mx::expand_dims(kv_a_layernorm(compressed), 1);    // [B, 1, L, rank]
+  auto turned = (*rope_)(mx::expand_dims(k_rope, 1), at, length);  // [B, 1, L, rope]
   kernels::AttentionOptions options{.scale = scale_};
   if (cache) {
     options.mask = cache->mask(L);

@@ -95,13 +95,14 @@ struct ConvAttention final : nn::Module {
       return mx::transpose(mx::reshape(a, {B, L, n, head_dim}), {0, 2, 1, 3});
     };
     const auto at = positions(kv);
-    const auto q = (*rope)(split(parts[0], heads), at);
+    const int length = expected_length(kv);
+    const auto q = (*rope)(split(parts[0], heads), at, length);
     const auto k = mixed(split(without_padding(parts[1], arrays), kv_heads), *conv_k,
                          arrays ? (*arrays)[0] : no_k);
     const auto v = mixed(split(without_padding(parts[2], arrays), kv_heads), *conv_v,
                          arrays ? (*arrays)[1] : no_v);
     if (arrays) arrays->advance(L);
-    const auto y = attend(q, (*rope)(k, at), v, kv, options);
+    const auto y = attend(q, (*rope)(k, at, length), v, kv, options);
     return o_proj(mx::reshape(mx::transpose(y, {0, 2, 1, 3}), {B, L, q_width}));
   }
 };
