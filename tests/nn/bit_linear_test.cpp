@@ -68,9 +68,13 @@ TEST(BitLinear, TakesThePlaceOfLinearLayers) {
   EXPECT_FALSE(dynamic_cast<BitLinear*>(&m.at("out")));
   EXPECT_TRUE(m.parameters().contains("in.weight_scale"));
   EXPECT_TRUE(m.parameters().contains("in.bias"));
-  quantize_weights(m, [](const std::string&, const Module&) -> std::optional<kernels::QuantType> {
-    return kernels::QuantType{kernels::QuantMode::affine, 32, 4};
+  // Quantised already: only the other layer would be.
+  std::vector<std::string> asked;
+  quantize_weights(m, [&](const std::string& path, const Module&) {
+    asked.push_back(path);
+    return std::optional<kernels::QuantType>();
   });
+  EXPECT_EQ(asked, std::vector<std::string>{"out"});
 }
 
 TEST(BitLinear, RefusesOutputsThatDoNotFillBytes) {
