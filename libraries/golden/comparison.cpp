@@ -36,19 +36,20 @@ void Comparison::fail(std::string text) {
   if (!first_failure_) first_failure_ = std::move(text);
 }
 
-double Comparison::absolute_bound(const mx::array& want) const {
+double Comparison::absolute_bound(const mx::array& want, const Tolerance& tolerance) const {
   switch (precision_) {
     case kernels::Precision::exact:
-      return tolerance_.abs;
+      return tolerance.abs;
     case kernels::Precision::high:
-      return std::max(tolerance_.abs, kHighOfLargest * largest(floats(want)));
+      return std::max(tolerance.abs, kHighOfLargest * largest(floats(want)));
     case kernels::Precision::fast:
-      return std::max(tolerance_.abs, kFastRelativeL2 * rms(floats(want)));
+      return std::max(tolerance.abs, kFastRelativeL2 * rms(floats(want)));
   }
   return 0;
 }
 
-void Comparison::tensor(const std::string& name, const mx::array& got, const mx::array& want) {
+void Comparison::tensor(const std::string& name, const mx::array& got, const mx::array& want,
+                        Tolerance tolerance) {
   TensorResult r{.name = name};
   if (got.shape() != want.shape()) {
     fail(fmt::format("{}: expected shape [{}], found [{}]", name, fmt::join(want.shape(), ", "),
@@ -58,7 +59,7 @@ void Comparison::tensor(const std::string& name, const mx::array& got, const mx:
   }
   const auto a = floats(got), b = floats(want);
   const bool by_norm = precision_ == kernels::Precision::fast;
-  const double abs = absolute_bound(want), rel = tolerance_.rel, tiny = 1e-3 * largest(b);
+  const double abs = absolute_bound(want, tolerance), rel = tolerance.rel, tiny = 1e-3 * largest(b);
   double squared = 0;
   size_t outside = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -93,7 +94,7 @@ void Comparison::check(const std::string& name, bool ok, const std::string& deta
 
 void Comparison::greedy_step(const mx::array& logits, int want, float margin) {
   const int step = steps_++;
-  if (margin < 10 * absolute_bound(logits)) return;
+  if (margin < 10 * absolute_bound(logits, tolerance_)) return;
   ++steps_compared_;
   const auto values = floats(logits);
   const int got = static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());

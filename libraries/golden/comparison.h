@@ -36,7 +36,12 @@ class Comparison {
   Comparison(Tolerance tolerance, kernels::Precision precision)
       : tolerance_(tolerance), precision_(precision) {}
 
-  void tensor(const std::string& name, const mx::array& got, const mx::array& want);
+  void tensor(const std::string& name, const mx::array& got, const mx::array& want) {
+    tensor(name, got, want, tolerance_);
+  }
+  // By another tolerance than the fixture's.
+  void tensor(const std::string& name, const mx::array& got, const mx::array& want,
+              Tolerance tolerance);
   // Anything else that must hold; `detail` is shown when it does not.
   void check(const std::string& name, bool ok, const std::string& detail);
 
@@ -51,7 +56,7 @@ class Comparison {
   int steps_compared() const { return steps_compared_total_; }
 
  private:
-  double absolute_bound(const mx::array& want) const;
+  double absolute_bound(const mx::array& want, const Tolerance& tolerance) const;
   void fail(std::string text);
 
   Tolerance tolerance_;

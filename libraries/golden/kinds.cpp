@@ -14,6 +14,12 @@ const Kind kKinds[] = {
     {"cache", [](const fs::path& p) { return lies_in(p, "cache"); }, compare_cache},
     {"sampling", [](const fs::path& p) { return p.filename() == "sampling.json"; },
      compare_sampling},
+    // Bounds of its own, one for each sort of thing.
+    {"media", [](const fs::path& p) { return p.filename() == "media"; }, compare_media,
+     Tolerance{}},
+    // The tolerances of a Stable Diffusion fixture are its own, one each part.
+    {"sd", [](const fs::path& p) { return lies_in(p, "sd"); }, compare_stable_diffusion,
+     Tolerance{.abs = 1e-4, .rel = 0}},
     // Real models: near ties under 1e-3 (ten times this) are set aside.
     {"real", [](const fs::path& p) { return lies_in(p, "real"); }, compare_real,
      Tolerance{.abs = 1e-4, .rel = 0}},

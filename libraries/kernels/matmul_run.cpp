@@ -1,9 +1,9 @@
 #include "kernels/matmul_run.h"
 
 #include <algorithm>
-#include <memory>
-#include <new>
 
+#include "kernels/conv_run.h"
+#include "kernels/floats.h"
 #include "kernels/matmul_kernels.h"
 #include "kernels/thread_pool.h"
 
@@ -14,31 +14,6 @@ size_t size_of(FloatType t) { return t == FloatType::f32 ? 4 : 2; }
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 size_t round_up(size_t a, size_t b) { return ceil_div(a, b) * b; }
-
-// Uninitialised floats on whole cache lines.
-class Floats {
- public:
-  Floats() = default;
-  explicit Floats(size_t n) { reserve(n); }
-
-  // What it held is lost.
-  float* reserve(size_t n) {
-    if (n > size_) {
-      data_.reset(static_cast<float*>(::operator new(4 * n, kLine)));
-      size_ = n;
-    }
-    return data_.get();
-  }
-  float* data() const { return data_.get(); }
-
- private:
-  static constexpr std::align_val_t kLine{64};
-  struct Delete {
-    void operator()(float* p) const { ::operator delete(p, kLine); }
-  };
-  std::unique_ptr<float, Delete> data_;
-  size_t size_ = 0;
-};
 
 // Each thread keeps its own for the next product.
 struct Scratch {
@@ -158,6 +133,16 @@ void run_slab(const Product& p, size_t first, size_t rows) {
   });
 }
 
+// Products of bf16 with bf16, where the CPU has an instruction for pairs of them.
+bool run_pairs(const Product& p) {
+  const auto dense = [](const MatrixView& v) {
+    return v.type == FloatType::bf16 && v.column_stride == 1 && v.row_stride >= 0;
+  };
+  return dense(p.a) && dense(p.b) &&
+         run_bf16_matmul(p.a.data, static_cast<size_t>(p.a.row_stride), p.b.data,
+                         static_cast<size_t>(p.b.row_stride), p.bias, p.y, p.y_type, p.m, p.n, p.k);
+}
+
 }  // namespace
 
 void matmul_run(const MatrixView& a, const MatrixView& b, const float* bias, void* y,
@@ -173,6 +158,8 @@ void matmul_run(const MatrixView& a, const MatrixView& b, const float* bias, voi
     for (size_t r = 0; r < m; ++r) p.finish(zeros.data(), n, r, 1, 0, n);
   } else if (m <= 2 * p.kernels.tile_rows && b.column_stride == 1 && b.row_stride >= 0) {
     run_few_rows(p);
+  } else if (run_pairs(p)) {
+    return;
   } else {
     for (size_t r = 0; r < m; r += kSlabRows) run_slab(p, r, std::min(kSlabRows, m - r));
   }

@@ -9,7 +9,8 @@ namespace mlxcpp::kernels {
 
 namespace mx = mlx::core;
 
-// Where the first token of x stands: one offset for all rows, or int32 [B], one for each.
+// Where the first token of x stands: one offset for all rows, or int32 [B], one for each. Layers
+// may also be given int32 [3, B, L], every token's place in time, height and width (nn::RoPE).
 using Positions = std::variant<int, mx::array>;
 
 // Rotary embedding of the first `dims` of the last axis of x [B, H, L, D] (RoFormer, arXiv

@@ -1,6 +1,7 @@
 #include "lm_common/chat_session.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -12,17 +13,25 @@ namespace {
 struct Memory {
   Caches caches;
   CacheOptions cache_options;
-  std::vector<int> tokens;             // whose keys and values the caches hold
+  std::vector<int> tokens;    // whose keys and values the caches hold
+  std::vector<Medium> media;  // that are among them
+  // What was made of pictures and sounds, beyond what the caches hold of them.
+  std::shared_ptr<FeatureCache> features = std::make_shared<FeatureCache>();
   std::optional<Generator> generator;  // of the answer in progress; refers to `caches`
 
   void forget() {
     generator.reset();
     caches.clear();
     tokens.clear();
+    media.clear();
   }
   // After the answer: what it left in the caches is known.
   void keep() {
-    if (generator) tokens = generator->tokens();
+    if (generator) {
+      tokens = generator->tokens();
+      media = generator->input().media;
+      for (Medium& m : media) m.values.clear();
+    }
     generator.reset();
   }
 };
@@ -45,12 +54,24 @@ bool trim_to(Caches& caches, size_t held, size_t length) {
 // Makes the caches fit the prompt; how many of its tokens they then hold. At least the last one is
 // left to compute, since the answer begins with its logits.
 size_t reuse(Memory& memory, const LanguageModel& model, const CacheOptions& options,
-             const std::vector<int>& prompt) {
+             const LMInput& input) {
+  const std::vector<int>& prompt = input.tokens;
   const auto& held = memory.tokens;
   const auto end = held.begin() + static_cast<std::ptrdiff_t>(std::min(held.size(), prompt.size()));
   size_t common =
       static_cast<size_t>(std::mismatch(held.begin(), end, prompt.begin()).first - held.begin());
   if (!prompt.empty()) common = std::min(common, prompt.size() - 1);
+  // Placeholders are alike: what they stand for is not.
+  for (size_t i = 0; i < std::max(memory.media.size(), input.media.size()); ++i) {
+    const auto begin = [i](const auto& media) {
+      return i < media.size() ? media[i].begin : SIZE_MAX;
+    };
+    if (i < memory.media.size() && i < input.media.size() &&
+        begin(memory.media) == begin(input.media) && memory.media[i].key == input.media[i].key)
+      continue;
+    common = std::min({common, begin(memory.media), begin(input.media)});
+  }
+  common = model.reusable(input, common);
   if (common == 0 || !same(options, memory.cache_options) ||
       !trim_to(memory.caches, held.size(), common)) {
     memory.forget();
@@ -150,12 +171,16 @@ ChatSession::ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions 
 ChatSession::~ChatSession() = default;
 ChatSession::ChatSession(ChatSession&&) noexcept = default;
 
-GenerationStream ChatSession::stream(std::string text, std::stop_token stop) {
+GenerationStream ChatSession::stream(chat::Message message, std::stop_token stop) {
   Chat before = conversation_->options.history;
   if (conversation_->answering)
     throw Error("this chat is answering: read its stream to the end, or drop it, before the next");
-  conversation_->options.history.push_back(chat::user(std::move(text)));
+  conversation_->options.history.push_back(std::move(message));
   return begin(std::move(before), std::move(stop));
+}
+
+GenerationStream ChatSession::stream(std::string text, std::stop_token stop) {
+  return stream(chat::user(std::move(text)), std::move(stop));
 }
 
 std::string ChatSession::respond(std::string text, std::stop_token stop) {
@@ -181,6 +206,7 @@ GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
   UserInput input(std::move(messages));
   input.tools = c.options.tools;
   input.additional_context = c.options.additional_context;
+  input.media = c.options.media;
   GenerateParameters parameters = c.options.parameters;
   parameters.seed = seed_of_answer(parameters.seed, c.answers);
 
@@ -189,10 +215,12 @@ GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
     c.container
         ->perform([&, memory = c.memory](ModelContext& context) {
           parameters.validate();
-          std::vector<int> prompt = context.prepare(input).tokens;
+          LMInput prompt = context.prepare(input);
           const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
+          GenerateOptions options = context.generate_options(parameters, std::move(stop));
+          options.features = memory->features;
           memory->generator.emplace(*context.model, memory->caches, std::move(prompt), cached,
-                                    context.generate_options(parameters, std::move(stop)));
+                                    std::move(options));
         })
         .get();
   } catch (...) {
@@ -208,7 +236,10 @@ void ChatSession::reset() {
   if (c.answering) throw Error("this chat is answering: read its stream to the end, or drop it");
   c.options.history.clear();
   c.answers = 0;
-  c.container->perform([memory = c.memory](ModelContext&) { memory->forget(); });
+  c.container->perform([memory = c.memory](ModelContext&) {
+    memory->forget();
+    memory->features->clear();
+  });
 }
 
 const Chat& ChatSession::history() const { return conversation_->options.history; }

@@ -15,6 +15,7 @@ struct ChatOptions {
   Json tools = nullptr;                      // specifications for the template, or null
   Json additional_context = Json::object();  // further arguments of the template
   Chat history = {};                         // to go on from
+  MediaOptions media = {};
 };
 
 // A conversation with a model:
@@ -37,6 +38,8 @@ class ChatSession {
   // stream is cancelled or dropped. Throws an Error while another answer is being made. After an
   // exception from the stream the history is as before the turn.
   GenerationStream stream(std::string text, std::stop_token stop = {});
+  // The same with pictures, films and sounds, which stand before the text.
+  GenerationStream stream(chat::Message message, std::stop_token stop = {});
   std::string respond(std::string text, std::stop_token stop = {});  // the whole answer
   // The last answer made anew, with other random numbers.
   GenerationStream again(std::stop_token stop = {});

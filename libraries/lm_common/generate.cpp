@@ -73,23 +73,25 @@ std::string GenerationInfo::summary() const {
       static_cast<double>(peak_resident) / (1 << 20));
 }
 
-Generator::Generator(const LanguageModel& model, Caches& caches, std::vector<int> prompt,
-                     size_t cached, GenerateOptions options)
+Generator::Generator(const LanguageModel& model, Caches& caches, LMInput input, size_t cached,
+                     GenerateOptions options)
     : model_(model),
       caches_(caches),
       options_(std::move(options)),
       sampler_((options_.parameters.validate(), options_.parameters), protected_tokens(options_)),
       stops_(options_.parameters.stop),
-      prompt_(std::move(prompt)),
+      input_(std::move(input)),
+      cached_(cached),
       requested_(Clock::now()) {
-  check_prompt(prompt_, options_);
-  if (cached >= prompt_.size())
+  const auto& prompt = input_.tokens;
+  check_prompt(prompt, options_);
+  if (cached >= prompt.size())
     throw Error("the caches hold {} tokens: the prompt of {} must go beyond them", cached,
-                prompt_.size());
+                prompt.size());
   if (options_.tokenizer) detokenizer_.emplace(options_.tokenizer, options_.skip_special_tokens);
-  sampler_.prompt(prompt_);
-  tokens_.assign(prompt_.begin(), prompt_.begin() + static_cast<std::ptrdiff_t>(cached));
-  info_.prompt_tokens = static_cast<int>(prompt_.size());
+  sampler_.prompt(prompt);
+  tokens_.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(cached));
+  info_.prompt_tokens = static_cast<int>(prompt.size());
   info_.cached_tokens = static_cast<int>(cached);
   expect(caches_, static_cast<int>(prompt_.size() - cached));
 }
@@ -109,26 +111,31 @@ bool Generator::step(std::deque<Generation>& out) {
 }
 
 void Generator::prefill() {
-  const size_t left = prompt_.size() - tokens_.size();
-  const size_t n = std::min(left, static_cast<size_t>(options_.parameters.prefill_step));
-  const mx::array ids(prompt_.data() + tokens_.size(), {1, static_cast<int>(n)}, mx::int32);
-  tokens_.insert(tokens_.end(), prompt_.begin() + static_cast<std::ptrdiff_t>(tokens_.size()),
-                 prompt_.begin() + static_cast<std::ptrdiff_t>(tokens_.size() + n));
-  if (n == left) {
-    launch(ids);
+  if (!prepared_) {
+    prepared_ = model_.prepare(input_, cached_, options_.features.get());
+    for (const auto& cache : caches_) cache->shift_positions(prepared_->position_shift);
+  }
+  const std::vector<int>& prompt = input_.tokens;
+  const size_t begin = tokens_.size() - cached_;
+  const size_t end =
+      prepared_->step_end(begin, begin + static_cast<size_t>(options_.parameters.prefill_step));
+  tokens_.insert(tokens_.end(), prompt.begin() + static_cast<std::ptrdiff_t>(cached_ + begin),
+                 prompt.begin() + static_cast<std::ptrdiff_t>(cached_ + end));
+  const mx::array hidden = prompt_step(model_, *prepared_, begin, end, caches_);
+  if (tokens_.size() == prompt.size()) {
+    launch(hidden);
+    prepared_.reset();
     phase_ = Phase::decode;
     return;
   }
-  model_.hidden(ids, caches_);  // only what it leaves in the caches is computed
-  std::vector<mx::array> state;
+  std::vector<mx::array> state;  // only what the step leaves in the caches is computed
   for (const auto& cache : caches_)
     for (const mx::array& a : cache->state()) state.push_back(a);
   mx::eval(state);
   phase_ = Phase::prefill;
 }
 
-void Generator::launch(const mx::array& ids) {
-  mx::array hidden = model_.hidden(ids, caches_);  // [1, L, hidden]
+void Generator::launch(mx::array hidden) {
   if (const int length = hidden.shape(1); length > 1)
     hidden = mx::slice(hidden, {0, length - 1, 0}, {1, length, hidden.shape(2)});
   const mx::array logits = model_.logits(hidden);  // [1, 1, vocab]
@@ -151,7 +158,7 @@ void Generator::decode(std::deque<Generation>& out) {
   // The token after this one is begun before this one is waited for; not if it can be the last.
   ++info_.generation_tokens;
   const bool last = full();
-  if (!last) launch(mx::expand_dims(now.token, 0));
+  if (!last) launch(model_.hidden(mx::expand_dims(now.token, 0), caches_));
 
   Token token{now.token.item<int>(), std::nullopt};
   if (now.logprob) token.logprob = now.logprob->item<float>();
@@ -232,7 +239,7 @@ std::string GenerationStream::text() {
   return all;
 }
 
-GenerationStream generate(const LanguageModel& model, Caches& caches, std::vector<int> prompt,
+GenerationStream generate(const LanguageModel& model, Caches& caches, LMInput input,
                           GenerateOptions options) {
   class Here final : public GenerationStream::Source {
    public:
@@ -243,7 +250,7 @@ GenerationStream generate(const LanguageModel& model, Caches& caches, std::vecto
     Generator generator_;
   };
   return GenerationStream(
-      std::make_unique<Here>(Generator(model, caches, std::move(prompt), 0, std::move(options))));
+      std::make_unique<Here>(Generator(model, caches, std::move(input), 0, std::move(options))));
 }
 
 }  // namespace mlxcpp

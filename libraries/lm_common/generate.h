@@ -72,15 +72,16 @@ struct GenerateOptions {
   std::unique_ptr<ToolCallProcessor> tool_calls = {};
   std::optional<int> context_length = {};  // positions the model was made for
   std::optional<int> vocab_size = {};
+  std::shared_ptr<FeatureCache> features = {};  // of media seen before; none: encoded anew
 };
 
 // One answer in the making, a step at a time, so that several can take turns on one thread. Belongs
 // to the thread of the model's arrays; model and caches must outlive it.
 class Generator {
  public:
-  // prompt: all tokens; the caches hold the first `cached` of them. Throws an Error for a prompt
-  // that is empty, too long for the model, or has ids outside the vocabulary.
-  Generator(const LanguageModel& model, Caches& caches, std::vector<int> prompt, size_t cached,
+  // input: the whole prompt; the caches hold its first `cached` tokens. Throws an Error for a
+  // prompt that is empty, too long for the model, or has ids outside the vocabulary.
+  Generator(const LanguageModel& model, Caches& caches, LMInput input, size_t cached,
             GenerateOptions options);
 
   // Computes one chunk of the prompt, or reads one token; appends what came of it. False once all
@@ -89,13 +90,14 @@ class Generator {
 
   // The tokens whose keys and values lie in the caches.
   const std::vector<int>& tokens() const { return tokens_; }
+  const LMInput& input() const { return input_; }
 
  private:
   enum class Phase { prefill, decode, done };
   using Clock = std::chrono::steady_clock;
 
   void prefill();
-  void launch(const mx::array& ids);  // ids int32 [1, L]: sets next_
+  void launch(mx::array hidden);  // [1, L, hidden]: sets next_
   void decode(std::deque<Generation>& out);
   void emit_text(const std::string& text, std::deque<Generation>& out);
   void show(const std::string& text, std::deque<Generation>& out);
@@ -110,7 +112,9 @@ class Generator {
   StopStrings stops_;
 
   Phase phase_ = Phase::prefill;
-  std::vector<int> prompt_;
+  LMInput input_;
+  size_t cached_;
+  std::optional<PreparedPrompt> prepared_;  // while there is something to prefill
   std::vector<int> tokens_;
   std::optional<Sampler::Sample> next_;  // being computed
   GenerationInfo info_;
@@ -160,7 +164,7 @@ class GenerationStream {
 };
 
 // An answer made on this thread. Model and caches must outlive the stream.
-GenerationStream generate(const LanguageModel& model, Caches& caches, std::vector<int> prompt,
+GenerationStream generate(const LanguageModel& model, Caches& caches, LMInput input,
                           GenerateOptions options);
 
 }  // namespace mlxcpp

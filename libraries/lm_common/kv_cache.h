@@ -57,6 +57,12 @@ class KVCache {
   // queries sees, bool, broadcasting to [B, H, L, S].
   virtual mx::array mask(int L, std::optional<int> window = {}) const;
 
+  // From now on tokens stand `shift` after their number, for rope. 0 again by 0. Caches that know
+  // no positions take any; the default refuses others than 0.
+  virtual void shift_positions(int shift) {
+    if (shift != 0) throw Error("this kind of cache has no positions that media could shift");
+  }
+
   virtual bool is_trimmable() const { return false; }
   virtual int trim(int) { return 0; }  // takes back the last n positions; returns how many it could
   virtual std::unique_ptr<KVCache> copy() const = 0;  // named, not a copy constructor: it costs

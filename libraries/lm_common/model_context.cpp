@@ -101,6 +101,7 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   context.model = make_language_model(std::move(checkpoint), types, where);
   describe_weights(*context.model);
   context.tokenizer = tokenizer.get();
+  if (entry.processor) context.processor = entry.processor(context.config, files.folder);
   context.messages = entry.messages ? entry.messages : message_generator_for(*context.tokenizer);
   return context;
 }
@@ -108,6 +109,7 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
 }  // namespace
 
 LMInput ModelContext::prepare(const UserInput& input) const {
+  if (processor) return processor->prepare(input, *tokenizer);
   return mlxcpp::prepare(input, *tokenizer, messages);
 }
 
@@ -142,9 +144,9 @@ GenerateOptions ModelContext::generate_options(GenerateParameters parameters,
   return options;
 }
 
-GenerationStream ModelContext::generate(const LMInput& input, Caches& caches,
+GenerationStream ModelContext::generate(LMInput input, Caches& caches,
                                         GenerateParameters parameters, std::stop_token stop) const {
-  return mlxcpp::generate(*model, caches, input.tokens,
+  return mlxcpp::generate(*model, caches, std::move(input),
                           generate_options(std::move(parameters), std::move(stop)));
 }
 

@@ -25,6 +25,7 @@ struct ModelContext {
   Quantization quantization = {};  // what of it is quantised, and how
   size_t weight_bytes = 0;
   MessageGenerator messages = default_messages;
+  std::shared_ptr<const Processor> processor = {};  // none: a model of text
 
   LMInput prepare(const UserInput& input) const;
   // Ids that end an answer: the tokenizer's, config.json's, and the configuration's extra ones.
@@ -36,7 +37,7 @@ struct ModelContext {
   // What a Generator needs to make answers with this model.
   GenerateOptions generate_options(GenerateParameters parameters, std::stop_token stop = {}) const;
   // An answer made on this thread; context and caches must outlive the stream.
-  GenerationStream generate(const LMInput& input, Caches& caches, GenerateParameters parameters,
+  GenerationStream generate(LMInput input, Caches& caches, GenerateParameters parameters,
                             std::stop_token stop = {}) const;
 };
 

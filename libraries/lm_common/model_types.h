@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lm_common/language_model.h"
+#include "lm_common/processor.h"
 #include "lm_common/user_input.h"
 
 namespace mlxcpp {
@@ -21,6 +22,7 @@ class ModelTypes {
     // How the family wants its messages; none: as its chat template allows (see
     // message_generator_for).
     MessageGenerator messages = {};
+    ProcessorMaker processor = {};  // of families with eyes or ears
   };
 
   ModelTypes(std::initializer_list<Entry> entries) : entries_(entries) {}

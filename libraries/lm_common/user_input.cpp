@@ -47,6 +47,23 @@ Json default_messages(const Chat& chat) {
   return out;
 }
 
+Json messages_with_media(const Chat& chat) {
+  Json out = Json::array();
+  for (const chat::Message& m : chat) {
+    Json content = Json::array();
+    const auto add = [&](const char* type, const std::vector<std::filesystem::path>& files) {
+      for (const auto& file : files) content.push_back({{"type", type}, {"path", file.string()}});
+    };
+    add("image", m.images);
+    add("video", m.videos);
+    add("audio", m.audio);
+    if (!m.content.empty() || content.empty())
+      content.push_back({{"type", "text"}, {"text", m.content}});
+    out.push_back({{"role", chat::name(m.role)}, {"content", std::move(content)}});
+  }
+  return out;
+}
+
 Json messages_without_system(const Chat& chat) {
   Json out = Json::array();
   for (const chat::Message& m : chat) {
@@ -72,6 +89,12 @@ MessageGenerator message_generator_for(const Tokenizer& tokenizer) {
 
 LMInput prepare(const UserInput& input, const Tokenizer& tokenizer,
                 const MessageGenerator& messages) {
+  if (const auto* conversation = std::get_if<Chat>(&input.prompt))
+    for (const chat::Message& m : *conversation)
+      if (!m.images.empty() || !m.videos.empty() || !m.audio.empty())
+        throw Error(
+            "this model takes text only: it has no way to see pictures or films, or to hear "
+            "sounds");
   Json list;
   if (const auto* text = std::get_if<std::string>(&input.prompt))
     list = messages({chat::user(*text)});

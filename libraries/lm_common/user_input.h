@@ -3,12 +3,15 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "core/json.h"
+#include "lm_common/lm_input.h"
 #include "text/tokenizer.h"
 
 namespace mlxcpp {
@@ -18,8 +21,8 @@ namespace chat {
 enum class Role { system, user, assistant, tool };
 std::string_view name(Role role);
 
-// One turn of a conversation. Pictures, video and sound are references to files, for the models
-// that take them.
+// One turn of a conversation. Pictures, video and sound are files ("-": standard input), for the
+// models that take them; they stand before the text, in this order.
 struct Message {
   Role role = Role::user;
   std::string content;
@@ -39,21 +42,25 @@ inline Message tool(std::string content) { return {Role::tool, std::move(content
 
 using Chat = std::vector<chat::Message>;
 
+// How pictures, films and sounds are read.
+struct MediaOptions {
+  std::optional<std::pair<int, int>> resize = {};  // pictures to width x height, before all else
+  bool icc = false;                                // colour profiles of pictures are applied
+  std::optional<double> fps = {};                  // frames of films to look at, each second
+  std::optional<int> max_frames = {};              // and at most
+};
+
 // A prompt: one user's text, a conversation, or messages ready for the template (a JSON list).
 struct UserInput {
   std::variant<std::string, Chat, Json> prompt;
   Json tools = nullptr;                      // a list of tool specifications, or null
   Json additional_context = Json::object();  // further arguments of the chat template
+  MediaOptions media = {};
 
   UserInput(std::string text) : prompt(std::move(text)) {}
   UserInput(const char* text) : prompt(std::string(text)) {}
   UserInput(Chat messages) : prompt(std::move(messages)) {}
   UserInput(Json messages) : prompt(std::move(messages)) {}
-};
-
-// What the model computes: token ids. Media join here, as arrays, where a model takes them.
-struct LMInput {
-  std::vector<int> tokens;
 };
 
 // A conversation in the form that a model's chat template reads: a list of objects.
@@ -64,6 +71,10 @@ Json default_messages(const Chat& chat);  // {"role", "content"}
 Json messages_without_system(const Chat& chat);
 // The default, or the one without system messages where the template refuses them (it is tried).
 MessageGenerator message_generator_for(const Tokenizer& tokenizer);
+
+// The content of a message as a list, as the templates of models with media want it: an object with
+// "type" "image", "video" or "audio" for each, then the text.
+Json messages_with_media(const Chat& chat);
 
 // Renders the chat template and encodes the outcome. Without a template: the text of the last
 // message as it is, which is what a base model continues.

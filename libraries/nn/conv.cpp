@@ -59,11 +59,29 @@ Conv<N>::Conv(int in_channels, int out_channels, Extents<N> kernel_size, ConvOpt
 
 template <int N>
 mx::array Conv<N>::operator()(const mx::array& x) const {
+  if constexpr (N == 2) {
+    return with(x, {});
+  } else {
+    check_input<N>(type_name(), x, in_channels_);
+    const auto y =
+        mx::conv_general(x, *weight, options_.stride.vector(), options_.padding.vector(),
+                         options_.dilation.vector(), std::vector<int>(N, 1), options_.groups);
+    return bias ? y + *bias : y;
+  }
+}
+
+template <int N>
+mx::array Conv<N>::with(const mx::array& x, kernels::ConvAddends addends) const
+  requires(N == 2)
+{
   check_input<N>(type_name(), x, in_channels_);
-  const auto y =
-      mx::conv_general(x, *weight, options_.stride.vector(), options_.padding.vector(),
-                       options_.dilation.vector(), std::vector<int>(N, 1), options_.groups);
-  return bias ? y + *bias : y;
+  addends.bias = bias.optional();
+  return kernels::conv2d(x, *weight,
+                         {.stride = options_.stride.values,
+                          .padding = options_.padding.values,
+                          .dilation = options_.dilation.values,
+                          .groups = options_.groups},
+                         addends);
 }
 
 template <int N>

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "kernels/conv.h"
 #include "nn/extents.h"
 #include "nn/module.h"
 
@@ -23,6 +24,9 @@ class Conv : public Layer {
   Conv(int in_channels, int out_channels, Extents<N> kernel_size, ConvOptions<N> options = {});
 
   mx::array operator()(const mx::array& x) const override;
+  // Two axes only: with a shift of each picture's channels or another array added, in one pass.
+  mx::array with(const mx::array& x, kernels::ConvAddends addends) const
+    requires(N == 2);
   std::string type_name() const override;
   std::string settings() const override;
 

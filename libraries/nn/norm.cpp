@@ -4,6 +4,8 @@
 
 #include <fmt/ranges.h>
 
+#include "kernels/activations.h"
+#include "kernels/group_norm.h"
 #include "kernels/norm.h"
 
 namespace mlxcpp::nn {
@@ -85,6 +87,8 @@ GroupNorm::GroupNorm(int num_groups, int dims, float eps, bool affine, bool pyto
 
 mx::array GroupNorm::operator()(const mx::array& x) const {
   check_input("GroupNorm", x, dims_, 2);
+  if (pytorch_compatible_ && weight)
+    return kernels::group_norm(x, num_groups_, *weight, *bias, eps_);
   const int N = x.shape(0), G = num_groups_, per_group = dims_ / G;
   const auto normalised = [&] {
     if (pytorch_compatible_) {
@@ -97,6 +101,13 @@ mx::array GroupNorm::operator()(const mx::array& x) const {
     return mx::transpose(kernels::layer_norm(y, {}, {}, eps_), {0, 2, 1});
   };
   return affine(mx::reshape(normalised(), x.shape()), weight, bias);
+}
+
+mx::array GroupNorm::with_silu(const mx::array& x) const {
+  check_input("GroupNorm", x, dims_, 2);
+  if (pytorch_compatible_ && weight)
+    return kernels::group_norm(x, num_groups_, *weight, *bias, eps_, true);
+  return kernels::silu((*this)(x));
 }
 
 std::string GroupNorm::settings() const {

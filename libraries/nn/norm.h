@@ -55,6 +55,8 @@ class GroupNorm final : public Layer {
             bool pytorch_compatible = false);
 
   mx::array operator()(const mx::array& x) const override;
+  // x sigmoid(x) of the same, in one pass where a kernel has it.
+  mx::array with_silu(const mx::array& x) const;
   std::string settings() const override;
 
  private:

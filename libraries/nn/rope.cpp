@@ -386,6 +386,8 @@ RoPE::Frequencies RoPE::frequencies(int length) const {
 
 mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions,
                            int expected_length) const {
+  if (const auto* several = std::get_if<mx::array>(&positions); several && several->ndim() == 3)
+    return multimodal(x, *several);
   const auto run = [&](const Table& t) {
     return kernels::rope(x, dims_, traditional_, t.inv_freq, t.scale, positions);
   };

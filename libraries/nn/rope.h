@@ -66,6 +66,7 @@ class RoPE final : public Module {
 
   // x [B, H, L, head_dim] -> the same shape. expected_length: what a sequence that comes in pieces
   // is known to reach, for types that depend on the length (with one offset for all rows).
+  // Positions of three axes are multimodal().
   mx::array operator()(const mx::array& x, const kernels::Positions& positions,
                        int expected_length = 0) const;
   // Multimodal positions int32 [3, B, L] (time, height, width), as mrope_section divides them. Text

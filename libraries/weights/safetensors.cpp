@@ -258,13 +258,13 @@ void append(Safetensors& all, Safetensors part, const std::filesystem::path& fil
 
 }  // namespace
 
-Safetensors read_safetensors_folder(const std::filesystem::path& folder) {
+Safetensors read_safetensors_folder(const std::filesystem::path& folder, const std::string& stem) {
   namespace fs = std::filesystem;
-  if (fs::exists(folder / "model.safetensors"))
-    return read_safetensors(folder / "model.safetensors");
+  const std::string whole = stem + ".safetensors";
+  if (fs::exists(folder / whole)) return read_safetensors(folder / whole);
 
   Safetensors all;
-  if (const fs::path index = folder / "model.safetensors.index.json"; fs::exists(index)) {
+  if (const fs::path index = folder / (whole + ".index.json"); fs::exists(index)) {
     const auto map = read_weight_map(index);
     std::set<std::string> shards;
     for (const auto& [tensor, shard] : map) shards.insert(shard);
@@ -285,11 +285,10 @@ Safetensors read_safetensors_folder(const std::filesystem::path& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error))
     if (const std::string name = entry.path().filename().string();
-        name.starts_with("model") && name.ends_with(".safetensors"))
+        name.starts_with(stem) && name.ends_with(".safetensors"))
       files.push_back(entry.path());
   if (files.empty())
-    throw Error("{}: no model.safetensors, model.safetensors.index.json or model*.safetensors",
-                folder.string());
+    throw Error("{}: no {}, {}.index.json or {}*.safetensors", folder.string(), whole, whole, stem);
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) append(all, read_safetensors(file), file);
   return all;

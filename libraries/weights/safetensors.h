@@ -31,8 +31,10 @@ inline std::map<std::string, mx::array> load_safetensors(const std::filesystem::
 }
 
 // All tensors of a model folder: model.safetensors; or the shards that model.safetensors.index.json
-// lists; or model*.safetensors. Metadata is the first file's.
-Safetensors read_safetensors_folder(const std::filesystem::path& folder);
+// lists; or model*.safetensors. Metadata is the first file's. `stem` stands in the place of
+// "model".
+Safetensors read_safetensors_folder(const std::filesystem::path& folder,
+                                    const std::string& stem = "model");
 
 // Evaluates the tensors, one after the other, and writes them. The file is replaced whole or not at
 // all; a full disk is an Error that names it.

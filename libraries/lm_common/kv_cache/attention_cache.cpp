@@ -59,9 +59,9 @@ AttentionCache::AttentionCache(KvLayout layout, std::vector<int> left_padding,
 }
 
 kernels::Positions AttentionCache::positions() const {
-  if (left_padding_.empty()) return offset();
+  if (left_padding_.empty()) return offset() + position_shift_;
   std::vector<int> at = shift_;
-  for (int& p : at) p += offset();
+  for (int& p : at) p += offset() + position_shift_;
   return mx::array(at.data(), {static_cast<int>(at.size())}, mx::int32);
 }
 
@@ -147,6 +147,7 @@ std::unique_ptr<KVCache> AttentionCache::copy() const {
   auto copy = std::make_unique<AttentionCache>(layout_, quantize_, store_->clone());
   copy->left_padding_ = left_padding_;
   copy->shift_ = shift_;
+  copy->position_shift_ = position_shift_;
   copy->seen_ = seen_;
   return copy;
 }
@@ -172,6 +173,10 @@ void AttentionCache::set_contents(const std::vector<mx::array>& contents,
 }
 
 CacheState AttentionCache::saved() const {
+  if (position_shift_ != 0)
+    throw Error(
+        "the caches of a prompt with pictures cannot be saved: the file has no room for "
+        "their positions");
   const auto arrays = contents();
   const auto q = store_->quantization();
   const bool batched = !left_padding_.empty();

@@ -37,6 +37,7 @@ class AttentionCache final : public KVCache {
   mx::array attend_shared(const mx::array& q, const kernels::AttentionOptions& o) override;
   std::pair<mx::array, mx::array> update(const mx::array& k, const mx::array& v) override;
   mx::array mask(int L, std::optional<int> window = {}) const override;
+  void shift_positions(int shift) override { position_shift_ = shift; }
   bool is_trimmable() const override { return layout_.is_trimmable(); }
   int trim(int n) override;
   std::unique_ptr<KVCache> copy() const override;
@@ -69,6 +70,7 @@ class AttentionCache final : public KVCache {
   void done(KvLayout next, kernels::KvStep& step);
   kernels::AttentionOptions bounded(const kernels::AttentionOptions& o) const;
 
+  int position_shift_ = 0;
   KvLayout layout_;
   std::optional<QuantizeFrom> quantize_;
   std::vector<int> left_padding_;  // per row, in tokens of the layout; empty: none

@@ -34,6 +34,9 @@ class CacheList final : public KVCache {
   mx::array mask(int L, std::optional<int> window = {}) const override {
     return caches_[0]->mask(L, window);
   }
+  void shift_positions(int shift) override {
+    for (const auto& cache : caches_) cache->shift_positions(shift);
+  }
   bool is_trimmable() const override;
   int trim(int n) override;
   std::unique_ptr<KVCache> copy() const override;

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""diffusers on torch as a measured side of bench_sd: diffusers_peer.py DTYPE(float32|bfloat16) THREADS.
+
+Prints a JSON line when it is ready, then answers one request a line (see benchmarks/support/child.h).
+"""
+import json
+import resource
+import sys
+import time
+
+
+def answer(**values):
+    print(json.dumps(values), flush=True)
+
+
+def main():
+    dtype_name, threads = sys.argv[1:3]
+    try:
+        import torch
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+    except ImportError as e:
+        answer(error=str(e))
+        return
+    torch.set_num_threads(int(threads))
+    torch.set_grad_enabled(False)
+    dtype = getattr(torch, dtype_name)
+    parts = {}
+
+    # The sizes of stabilityai/stable-diffusion-2-1-base.
+    def unet():
+        return UNet2DConditionModel(sample_size=64, cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
+
+    def vae():
+        return AutoencoderKL(down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=[128, 256, 512, 512],
+                             layers_per_block=2, sample_size=512)
+
+    def part(make):
+        if make not in parts:
+            parts.clear()
+            torch.set_default_dtype(dtype)  # never in f32 first: that would count as its peak
+            parts[make] = make().eval()
+        return parts[make]
+
+    def step():
+        x, text = torch.randn(1, 4, 64, 64, dtype=dtype), torch.randn(1, 77, 1024, dtype=dtype)
+        model = part(unet)
+        start = time.perf_counter()
+        model(x, 500, encoder_hidden_states=text)
+        return time.perf_counter() - start
+
+    def decode():
+        z = torch.randn(1, 4, 64, 64, dtype=dtype)
+        model = part(vae)
+        start = time.perf_counter()
+        model.decode(z)
+        return time.perf_counter() - start
+
+    answer(ready=True)
+    for line in sys.stdin:
+        request = line.strip()
+        if request == "unet_step":
+            answer(value=step())
+        elif request == "vae_decode":
+            answer(value=decode())
+        elif request == "peak_memory":
+            answer(value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+        else:
+            answer(error="unknown request " + request)
+
+
+main()

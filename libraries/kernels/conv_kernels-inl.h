@@ -1,0 +1,178 @@
+#pragma once
+
+// The loops of conv_kernels.h, for the instruction set that the including file is compiled for.
+
+#include "kernels/conv_tile-inl.h"
+#include "kernels/math-inl.h"
+
+namespace mlxcpp::kernels {
+namespace {
+
+template <class T>
+void conv_depthwise(const void* const* rows, size_t taps, const float* weights, size_t n,
+                    float* y) {
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec s = zero();
+    for (size_t t = 0; t < taps; ++t)
+      s = fma(load_up_to(static_cast<const T*>(rows[t]) + i, m), load_up_to(weights + t * n + i, m),
+              s);
+    store_up_to(y + i, s, m);
+  });
+}
+
+template <class T>
+void conv_finish(const float* c, const float* bias, const void* residual_, void* y_, size_t n) {
+  const T* residual = static_cast<const T*>(residual_);
+  T* y = static_cast<T*>(y_);
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec v = load_up_to(c + i, m);
+    if (bias != nullptr) v = v + load_up_to(bias + i, m);
+    if (residual != nullptr) v = v + load_up_to(residual + i, m);
+    store_up_to(y + i, v, m);
+  });
+}
+
+// B^T d B of the paper, d being 6x6: first down the columns, then along the rows.
+inline void winograd_input_line(const Vec (&d)[6], Vec (&out)[6]) {
+  const Vec four = set(4.0f), two = set(2.0f);
+  const Vec a = fnma(four, d[2], d[4]);  // d4 - 4 d2
+  const Vec b = fnma(four, d[1], d[3]);  // d3 - 4 d1
+  const Vec e = d[4] - d[2], f = d[3] - d[1];
+  out[0] = fma(four, d[0], fnma(set(5.0f), d[2], d[4]));
+  out[1] = a + b;
+  out[2] = a - b;
+  out[3] = fma(two, f, e);
+  out[4] = fnma(two, f, e);
+  out[5] = fma(four, d[1], fnma(set(5.0f), d[3], d[5]));
+}
+
+template <class T>
+void conv_winograd_input(const void* const* rows, size_t n, float* v, size_t stride) {
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec half[6][6];  // [column][transformed row]
+    for (size_t x = 0; x < 6; ++x) {
+      Vec d[6];
+      for (size_t y = 0; y < 6; ++y)
+        d[y] = load_up_to(static_cast<const T*>(rows[6 * y + x]) + i, m);
+      winograd_input_line(d, half[x]);
+    }
+    for (size_t y = 0; y < 6; ++y) {
+      const Vec d[6] = {half[0][y], half[1][y], half[2][y], half[3][y], half[4][y], half[5][y]};
+      Vec out[6];
+      winograd_input_line(d, out);
+      for (size_t x = 0; x < 6; ++x) store_up_to(v + (6 * y + x) * stride + i, out[x], m);
+    }
+  });
+}
+
+// G g G^T.
+inline void winograd_weight_line(Vec g0, Vec g1, Vec g2, Vec (&out)[6]) {
+  const Vec outer = g0 + g2;
+  const Vec wide = fma(set(1.0f / 6.0f), g2, set(1.0f / 24.0f) * g0);
+  out[0] = set(0.25f) * g0;
+  out[1] = set(-1.0f / 6.0f) * (outer + g1);
+  out[2] = set(-1.0f / 6.0f) * (outer - g1);
+  out[3] = fma(set(1.0f / 12.0f), g1, wide);
+  out[4] = fnma(set(1.0f / 12.0f), g1, wide);
+  out[5] = g2;
+}
+
+void conv_winograd_weights(const float* g, size_t g_stride, size_t n, float* u, size_t u_stride) {
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec half[3][6];
+    for (size_t x = 0; x < 3; ++x)
+      winograd_weight_line(load_up_to(g + x * g_stride + i, m),
+                           load_up_to(g + (3 + x) * g_stride + i, m),
+                           load_up_to(g + (6 + x) * g_stride + i, m), half[x]);
+    for (size_t y = 0; y < 6; ++y) {
+      Vec out[6];
+      winograd_weight_line(half[0][y], half[1][y], half[2][y], out);
+      for (size_t x = 0; x < 6; ++x) store_up_to(u + (6 * y + x) * u_stride + i, out[x], m);
+    }
+  });
+}
+
+// A^T m A.
+inline void winograd_output_line(const Vec (&m)[6], Vec (&out)[4]) {
+  const Vec a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], d = m[3] - m[4];
+  out[0] = m[0] + a + c;
+  out[1] = fma(set(2.0f), d, b);
+  out[2] = fma(set(4.0f), c, a);
+  out[3] = fma(set(8.0f), d, b) + m[5];
+}
+
+void conv_winograd_output(const float* m, size_t stride, size_t n, float* y) {
+  for_vectors(n, [&](size_t i, size_t count) {
+    Vec half[6][4];
+    for (size_t x = 0; x < 6; ++x) {
+      Vec line[6];
+      for (size_t r = 0; r < 6; ++r) line[r] = load_up_to(m + (6 * r + x) * stride + i, count);
+      winograd_output_line(line, half[x]);
+    }
+    for (size_t r = 0; r < 4; ++r) {
+      const Vec line[6] = {half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]};
+      Vec out[4];
+      winograd_output_line(line, out);
+      for (size_t x = 0; x < 4; ++x) store_up_to(y + (4 * r + x) * n + i, out[x], count);
+    }
+  });
+}
+
+template <class T>
+void conv_channel_sums(const void* x_, size_t pixels, size_t n, float* sums) {
+  const T* x = static_cast<const T*>(x_);
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec s = zero();
+    for (size_t p = 0; p < pixels; ++p) s = s + load_up_to(x + p * n + i, m);
+    store_up_to(sums + i, s, m);
+  });
+}
+
+template <class T>
+void conv_channel_squares(const void* x_, size_t pixels, size_t n, const float* mean, float* sums) {
+  const T* x = static_cast<const T*>(x_);
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec s = zero();
+    const Vec middle = load_up_to(mean + i, m);
+    for (size_t p = 0; p < pixels; ++p) {
+      const Vec d = load_up_to(x + p * n + i, m) - middle;
+      s = fma(d, d, s);
+    }
+    store_up_to(sums + i, s, m);
+  });
+}
+
+template <class T>
+void conv_normalise(const void* x_, size_t pixels, size_t n, const float* mean, const float* scale,
+                    const float* shift, bool silu, void* y_) {
+  const T* x = static_cast<const T*>(x_);
+  T* y = static_cast<T*>(y_);
+  for (size_t p = 0; p < pixels; ++p, x += n, y += n)
+    for_vectors(n, [&](size_t i, size_t m) {
+      Vec v = fma(load_up_to(x + i, m) - load_up_to(mean + i, m), load_up_to(scale + i, m),
+                  load_up_to(shift + i, m));
+      if (silu) v = v / (set(1.0f) + exp(-v));
+      store_up_to(y + i, v, m);
+    });
+}
+
+// The table that the including file exports.
+#define MLXCPP_CONV_KERNELS                                                                      \
+  {                                                                                              \
+      kConvRows,                                                                                 \
+      kConvColumns,                                                                              \
+      conv_multiply<F32Product>,                                                                 \
+      nullptr,                                                                                   \
+      {conv_depthwise<float>, conv_depthwise<BFloat16>, conv_depthwise<Float16>},                \
+      {conv_finish<float>, conv_finish<BFloat16>, conv_finish<Float16>},                         \
+      {conv_winograd_input<float>, conv_winograd_input<BFloat16>, conv_winograd_input<Float16>}, \
+      conv_winograd_weights,                                                                     \
+      conv_winograd_output,                                                                      \
+      {conv_channel_sums<float>, conv_channel_sums<BFloat16>, conv_channel_sums<Float16>},       \
+      {conv_channel_squares<float>, conv_channel_squares<BFloat16>,                              \
+       conv_channel_squares<Float16>},                                                           \
+      {conv_normalise<float>, conv_normalise<BFloat16>, conv_normalise<Float16>},                \
+  }
+
+}  // namespace
+}  // namespace mlxcpp::kernels

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+
+namespace mlxcpp::kernels {
+
+// Uninitialised floats on whole cache lines.
+class Floats {
+ public:
+  Floats() = default;
+  explicit Floats(size_t n) { reserve(n); }
+
+  // What it held is lost.
+  float* reserve(size_t n) {
+    if (n > size_) {
+      data_.reset(static_cast<float*>(::operator new(4 * n, kLine)));
+      size_ = n;
+    }
+    return data_.get();
+  }
+  float* data() const { return data_.get(); }
+
+ private:
+  static constexpr std::align_val_t kLine{64};
+  struct Delete {
+    void operator()(float* p) const { ::operator delete(p, kLine); }
+  };
+  std::unique_ptr<float, Delete> data_;
+  size_t size_ = 0;
+};
+
+}  // namespace mlxcpp::kernels

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <mlx/mlx.h>
+
+namespace mlxcpp::sd {
+
+namespace mx = mlx::core;
+
+// Pictures f32 [N, H, W, 3] in [0, 1] as one, uint8 [rows * (H + 16), N / rows * (W + 16), 3], each
+// in a black frame of 8 pixels, row by row (as mlx-swift-examples does). Places without a picture
+// in the last row stay black.
+mx::array grid(const mx::array& images, int rows);
+// uint8 of [0, 1], to the nearest.
+mx::array to_pixels(const mx::array& images);
+
+// PNG of uint8 [H, W, 3], with text entries (keyword of 1 to 79 characters of Latin 1, UTF-8 text).
+// The same bytes for the same input. The file is replaced whole or not at all.
+using PngText = std::vector<std::pair<std::string, std::string>>;
+void write_png(const std::filesystem::path& file, const mx::array& pixels,
+               const PngText& text = {});
+
+// Throws what write_png would for a folder that is not there or cannot be written to.
+void check_writable(const std::filesystem::path& file);
+
+}  // namespace mlxcpp::sd

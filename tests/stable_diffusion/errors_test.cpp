@@ -1,0 +1,161 @@
+// What is wrong with a model or a request is said in one line, before anything is computed.
+#include <cmath>
+
+#include "model_folder.h"
+#include "stable_diffusion/pipeline.h"
+#include "support/throws.h"
+
+namespace mlxcpp::sd {
+namespace {
+
+using mlxcpp::test::error_of;
+using test::kSd21;
+using test::kXl;
+using test::ModelFolder;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+std::string error_of_source(const fs::path& model, const fs::path& configs = {}) {
+  return error_of([&] { ModelSource(model, configs); });
+}
+
+TEST(Errors, WrongFolder) {
+  const mlxcpp::test::TempFolder empty;
+  EXPECT_THAT(error_of_source("/no/such/folder"), HasSubstr("no such file"));
+  EXPECT_THAT(error_of_source(empty.path()), HasSubstr("no model_index.json"));
+  EXPECT_THAT(error_of_source(empty.write("model.ckpt", "x")), HasSubstr(".safetensors"));
+  EXPECT_THAT(error_of_source(empty.write("model.safetensors", "x")), HasSubstr("configurations"));
+  ModelFolder other;
+  other.set("model_index.json", "_class_name", "FluxPipeline");
+  EXPECT_THAT(error_of_source(other.path()), HasSubstr("'FluxPipeline' is not supported"));
+}
+
+TEST(Errors, MissingParts) {
+  for (const char* part : {"unet", "vae", "text_encoder", "tokenizer", "scheduler"}) {
+    const ModelFolder folder;
+    fs::remove_all(folder / part);
+    EXPECT_THAT(error_of_source(folder.path()), HasSubstr(fmt::format("'{}' is missing", part)));
+  }
+  for (const char* part : {"text_encoder_2", "tokenizer_2"}) {
+    const ModelFolder folder(kXl);
+    fs::remove_all(folder / part);
+    EXPECT_THAT(error_of_source(folder.path()), HasSubstr(fmt::format("'{}' is missing", part)));
+  }
+  const ModelFolder folder;
+  fs::remove(folder / "unet/diffusion_pytorch_model.safetensors");
+  EXPECT_THAT(error_of([&] { ModelSource(folder.path()).load_unet(mx::float32); }),
+              HasSubstr("no diffusion_pytorch_model.safetensors here"));
+}
+
+TEST(Errors, PartsThatDoNotBelongTogether) {
+  ModelFolder vae, text;
+  vae.set("vae/config.json", "latent_channels", 16);
+  EXPECT_THAT(error_of_source(vae.path()),
+              AllOf(HasSubstr("16 latent channels"), HasSubstr("do not belong together")));
+  text.set("text_encoder/config.json", "hidden_size", 48);
+  EXPECT_THAT(error_of_source(text.path()), HasSubstr("do not belong together"));
+  ModelFolder xl(kXl);
+  xl.set("unet/config.json", "addition_embed_type", nullptr);
+  EXPECT_THAT(error_of_source(xl.path()), HasSubstr("takes no a pooled text state"));
+}
+
+// A field that changes what is computed is refused by its name, known or not.
+TEST(Errors, UnsupportedFields) {
+  const auto error = [](const char* file, const char* key, const Json& value) {
+    ModelFolder folder;
+    folder.set(file, key, value);
+    return error_of_source(folder.path());
+  };
+  const char* unet = "unet/config.json";
+  EXPECT_THAT(error(unet, "class_embed_type", "timestep"), HasSubstr("'class_embed_type'"));
+  EXPECT_THAT(error(unet, "dual_cross_attention", true), HasSubstr("'dual_cross_attention'"));
+  EXPECT_THAT(error(unet, "encoder_hid_dim_type", "text_proj"),
+              HasSubstr("'encoder_hid_dim_type'"));
+  EXPECT_THAT(error(unet, "newly_invented", 3), HasSubstr("'newly_invented'"));
+  EXPECT_THAT(error(unet, "norm_num_groups", 5), HasSubstr("'norm_num_groups'"));
+  EXPECT_THAT(error(unet, "attention_head_dim", 3), HasSubstr("'attention_head_dim'"));
+  EXPECT_THAT(error(unet, "attention_head_dim", {1, 2}), HasSubstr("'attention_head_dim'"));
+  EXPECT_THAT(error(unet, "block_out_channels", Json::array()), HasSubstr("'block_out_channels'"));
+  EXPECT_THAT(error(unet, "block_out_channels", {8, -16, 16, 16}),
+              HasSubstr("'block_out_channels'"));
+  EXPECT_THAT(error(unet, "down_block_types",
+                    {"AttnDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"}),
+              HasSubstr("'AttnDownBlock2D'"));
+  EXPECT_THAT(error(unet, "layers_per_block", 1 << 20), HasSubstr("'layers_per_block'"));
+  EXPECT_THAT(error("vae/config.json", "shift_factor", 0.1), HasSubstr("'shift_factor'"));
+  EXPECT_THAT(error("vae/config.json", "scaling_factor", 0), HasSubstr("'scaling_factor'"));
+  EXPECT_THAT(error("text_encoder/config.json", "architectures", {"T5EncoderModel"}),
+              HasSubstr("'T5EncoderModel'"));
+}
+
+TEST(Errors, WeightsThatDoNotFit) {
+  const ModelFolder folder;
+  const auto file = folder / "unet/diffusion_pytorch_model.safetensors";
+  auto weights = load_safetensors(kSd21 / "unet/diffusion_pytorch_model.safetensors");
+  weights.erase("conv_in.bias");
+  weights.insert_or_assign("conv_out.weight", mx::zeros({4, 8, 3, 4}));
+  fs::remove(file);
+  write_safetensors(file, weights);
+  try {  // a list of them, one a line
+    ModelSource(folder.path()).load_unet(mx::float32);
+    ADD_FAILURE() << "expected an Error";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), AllOf(HasSubstr("missing conv_in.bias"), HasSubstr("conv_out.weight")));
+  }
+}
+
+TEST(Errors, SingleFilesOfOtherModels) {
+  const mlxcpp::test::TempFolder folder;
+  write_safetensors(folder / "other.safetensors", {{"blocks.0.weight", mx::zeros({2})}});
+  const ModelSource source(folder / "other.safetensors", kSd21);
+  EXPECT_THAT(error_of([&] { source.load_text_encoder(0, mx::float32); }),
+              HasSubstr("not a single-file checkpoint"));
+  EXPECT_THAT(error_of([&] { open_model((folder / "other.safetensors").string()); }),
+              HasSubstr("not a single-file checkpoint"));
+  EXPECT_THAT(error_of([&] { open_model(kSd21.string(), kXl.string()); }),
+              HasSubstr("is a folder"));
+}
+
+TEST(Errors, Parameters) {
+  const EvaluateParameters good{.prompt = "x", .steps = 2, .latent_width = 8, .latent_height = 8};
+  const auto error = [&](auto change) {
+    auto p = good;
+    change(p);
+    return error_of([&] { check(p); });
+  };
+  EXPECT_NO_THROW(check(good));
+  EXPECT_THAT(error([](auto& p) { p.steps = 0; }), HasSubstr("steps"));
+  EXPECT_THAT(error([](auto& p) { p.image_count = 0; }), HasSubstr("image count"));
+  EXPECT_THAT(error([](auto& p) { p.latent_width = 0; }), HasSubstr("latent size"));
+  EXPECT_THAT(error([](auto& p) { p.latent_height = 1 << 20; }), HasSubstr("latent size"));
+  EXPECT_THAT(error([](auto& p) { p.cfg = NAN; }), HasSubstr("cfg"));
+  EXPECT_THAT(error([](auto& p) { p.cfg = -1; }), HasSubstr("cfg"));
+}
+
+TEST(Errors, ImageToImage) {
+  StableDiffusion model{ModelSource(kSd21), {.dtype = mx::float32}};
+  const EvaluateParameters p{.prompt = "x", .cfg = 1, .steps = 4};
+  const auto error = [&](const mx::array& image, float strength) {
+    return error_of([&] { model.generate(image, strength, p); });
+  };
+  EXPECT_THAT(error(mx::zeros({60, 64, 3}), 0.5f), HasSubstr("multiples of 8, found [60, 64, 3]"));
+  EXPECT_THAT(error(mx::zeros({64, 64, 4}), 0.5f), HasSubstr("[H, W, 3]"));
+  EXPECT_THAT(error(mx::zeros({0, 64, 3}), 0.5f), HasSubstr("[H, W, 3]"));
+  EXPECT_THAT(error(mx::zeros({64, 64, 3}), 0), HasSubstr("strength"));
+  EXPECT_THAT(error(mx::zeros({64, 64, 3}), 1.1f), HasSubstr("strength"));
+  EXPECT_THAT(error(mx::zeros({64, 64, 3}), 0.2f), HasSubstr("at least 5 steps"));
+}
+
+TEST(Errors, TilesAndLatents) {
+  const auto vae = ModelSource(kSd21).load_autoencoder(mx::float32);
+  EXPECT_THAT(error_of([&] { vae->decode_scaled(mx::zeros({1, 4, 4, 3})); }),
+              HasSubstr("[1, 4, 4, 3]"));
+  EXPECT_THAT(error_of([&] { vae->decode_scaled(mx::zeros({1, 4, 4, 4}), Tiling{1, 0.2f}); }),
+              HasSubstr("tiles"));
+  EXPECT_THAT(error_of([&] { vae->encode(mx::zeros({1, 12, 16, 3})); }),
+              HasSubstr("multiples of 8"));
+}
+
+}  // namespace
+}  // namespace mlxcpp::sd

@@ -1,0 +1,181 @@
+// image-tool as its users run it, with the tiny models: pictures, messages, exit states.
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/temp_folder.h"
+
+namespace mlxcpp {
+namespace {
+
+using test::read_all;
+using test::TempFolder;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class ImageTool : public ::testing::Test {
+ protected:
+  struct Outcome {
+    int status;
+    std::string text;  // of both streams
+  };
+
+  // `image-tool sd ARGUMENTS`, with `environment` before it.
+  Outcome run(const std::string& arguments, const std::string& environment = "") const {
+    const auto file = folder / "text";
+    const std::string command =
+        environment + " '" IMAGE_TOOL "' sd " + arguments + " >'" + file.string() + "' 2>&1";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(file)};
+  }
+  // A small picture of the model; what `more` says goes before what is said here.
+  std::string text(const std::string& output, const std::string& more = "",
+                   const std::string& model = "sd21") const {
+    std::string out = fmt::format("text --model '{}/sd/{}' {}", MLXCPP_GOLDEN, model, more);
+    for (const auto& [option, value] : std::initializer_list<std::pair<const char*, std::string>>{
+             {"--prompt", "'a horse'"},
+             {"--latent-width", "8"},
+             {"--latent-height", "16"},
+             {"--steps", "3"},
+             {"--seed", "5"},
+             {"--output", (folder / output).string()}})
+      if (more.find(option) == std::string::npos) out += fmt::format(" {} {}", option, value);
+    return out;
+  }
+  std::string bytes(const std::string& output) const { return read_all(folder / output); }
+
+  TempFolder folder;
+};
+
+TEST_F(ImageTool, SamePngForTheSameSeedOnEveryRunAndThreadCount) {
+  for (const char* model : {"sd15", "sd21", "sdxl_turbo"}) {
+    const auto first = run(text("a.png", "", model));
+    ASSERT_EQ(first.status, 0) << first.text;
+    const auto want = bytes("a.png");
+    EXPECT_THAT(want, HasSubstr("PNG"));
+    ASSERT_EQ(run(text("b.png", "", model)).status, 0);
+    EXPECT_EQ(bytes("b.png"), want);
+    for (const char* threads : {"1", "2", "7"}) {
+      ASSERT_EQ(run(text("b.png", "", model), std::string("MLXCPP_NUM_THREADS=") + threads).status,
+                0);
+      EXPECT_EQ(bytes("b.png"), want) << threads << " threads";
+    }
+    ASSERT_EQ(run(text("b.png", "--seed 6", model)).status, 0);
+    EXPECT_NE(bytes("b.png"), want);
+  }
+}
+
+TEST_F(ImageTool, ConservingMemoryChangesNothing) {
+  ASSERT_EQ(run(text("a.png", "--image-count 2")).status, 0);
+  ASSERT_EQ(run(text("b.png", "--image-count 2 --conserve-memory")).status, 0);
+  EXPECT_EQ(bytes("a.png"), bytes("b.png"));
+}
+
+TEST_F(ImageTool, ASingleFileGivesThePictureOfItsFolder) {
+  const std::string single = MLXCPP_GOLDEN "/sd/sd15_single";
+  ASSERT_EQ(run(text("a.png", "--no-float16", "sd15")).status, 0);
+  const auto outcome =
+      run(text("b.png", "--no-float16 --config '" + single + "'", "sd15_single/model.safetensors"));
+  ASSERT_EQ(outcome.status, 0) << outcome.text;
+  // All but the parameters, which name the model.
+  const auto pixels = [&](const char* file) {
+    const auto all = bytes(file);
+    return all.substr(all.find("IDAT"));
+  };
+  EXPECT_EQ(pixels("a.png"), pixels("b.png"));
+}
+
+TEST_F(ImageTool, OptionsAndParametersInTheFile) {
+  const auto outcome =
+      run(text("a.png",
+               "--negative-prompt blurry --cfg 3 --image-count 3 --batch-size 2 --rows 2 "
+               "--sampler ddim --quantize --dtype bfloat16 --tile 8 --preview '" +
+                   (folder / "preview.png").string() + "'"));
+  ASSERT_EQ(outcome.status, 0) << outcome.text;
+  EXPECT_THAT(outcome.text, HasSubstr("step 3/3"));
+  EXPECT_THAT(outcome.text, HasSubstr("left"));
+  const auto png = bytes("a.png");
+  for (const char* what : {"a horse", "Negative prompt: blurry", "Steps: 3", "Sampler: ddim",
+                           "CFG scale: 3", "Seed: 5", "Size: 64x128"})
+    EXPECT_THAT(png, HasSubstr(what));
+  EXPECT_THAT(bytes("preview.png"), HasSubstr("PNG"));
+}
+
+TEST_F(ImageTool, QuietSaysNothing) {
+  const auto outcome = run(text("a.png", "--quiet"));
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_EQ(outcome.text, "");
+}
+
+TEST_F(ImageTool, TheLogTellsOfPndmAndOfCutPrompts) {
+  std::string prompt;
+  for (int i = 0; i < 100; ++i) prompt += "dog ";
+  const auto outcome = run(text("a.png", "--prompt '" + prompt + "'"), "MLXCPP_LOG=info");
+  ASSERT_EQ(outcome.status, 0) << outcome.text;
+  EXPECT_THAT(outcome.text, HasSubstr("PNDMScheduler is run as Euler"));
+  EXPECT_THAT(outcome.text, HasSubstr("the text encoder takes 77; left out: '"));
+}
+
+TEST_F(ImageTool, ImageToImage) {
+  const std::string input = MLXCPP_GOLDEN "/sd/sd21/image0.png";  // 64 x 128
+  const auto image = [&](const std::string& output, const std::string& more) {
+    return run(
+        fmt::format("image --model '{}/sd/sd21' --prompt 'a horse' --steps 4 --seed 5 "
+                    "--output '{}' {}",
+                    MLXCPP_GOLDEN, (folder / output).string(), more));
+  };
+  const auto first = image("a.png", "--input '" + input + "'");
+  ASSERT_EQ(first.status, 0) << first.text;
+  EXPECT_THAT(first.text, HasSubstr("step 3/3")) << "0.9 of four steps";
+  EXPECT_THAT(bytes("a.png"), HasSubstr("Size: 64x128, Denoising strength: 0.9"));
+  ASSERT_EQ(image("b.png", "--input '" + input + "'").status, 0);
+  EXPECT_EQ(bytes("a.png"), bytes("b.png"));
+  ASSERT_EQ(image("b.png", "--conserve-memory --input '" + input + "'").status, 0);
+  EXPECT_EQ(bytes("a.png"), bytes("b.png"));
+  const auto weak = image("b.png", "--strength 0.01 --input '" + input + "'");
+  EXPECT_THAT(weak.text, HasSubstr("step 1/1")) << "one step at least";
+
+  const auto fault = [&](const std::string& more) {
+    const auto outcome = image("no.png", more);
+    EXPECT_EQ(outcome.status, 1) << more;
+    EXPECT_FALSE(std::filesystem::exists(folder / "no.png"));
+    return outcome.text;
+  };
+  EXPECT_THAT(fault("--strength 0 --input '" + input + "'"), HasSubstr("--strength"));
+  EXPECT_THAT(fault("--strength 1e-300 --input '" + input + "'"), HasSubstr("1000 timesteps"));
+  EXPECT_THAT(fault("--strength 1.5 --input '" + input + "'"), HasSubstr("--strength"));
+  EXPECT_THAT(fault("--max-edge 60 --input '" + input + "'"), HasSubstr("60 a side"));
+  EXPECT_THAT(fault("--input /no/such/picture.png"), HasSubstr("/no/such/picture.png"));
+  EXPECT_THAT(fault("--input '" MLXCPP_GOLDEN "/sd/sd21/golden.json'"), HasSubstr("golden.json"));
+  EXPECT_EQ(image("no.png", "").status, 2) << "--input is needed";
+}
+
+// Seen before anything is loaded or computed.
+TEST_F(ImageTool, Faults) {
+  const auto fault = [&](const std::string& more, const std::string& model = "sd21") {
+    const auto outcome = run(text("a.png", more, model));
+    EXPECT_EQ(outcome.status, 1) << more;
+    EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 1) << outcome.text;
+    EXPECT_THAT(outcome.text, Not(HasSubstr("step 1")));
+    return outcome.text;
+  };
+  EXPECT_THAT(fault("--steps 0"), HasSubstr("steps: at least 1"));
+  EXPECT_THAT(fault("--image-count 0"), HasSubstr("image count"));
+  EXPECT_THAT(fault("--image-count 2 --rows 3"), HasSubstr("--rows"));
+  EXPECT_THAT(fault("--latent-width 0"), HasSubstr("latent size"));
+  EXPECT_THAT(fault("--cfg nan"), HasSubstr("cfg"));
+  EXPECT_THAT(fault("--output /no/such/folder/a.png"), HasSubstr("/no/such/folder/a.png"));
+  EXPECT_THAT(fault("--preview /no/such/folder/a.png"), HasSubstr("/no/such/folder/a.png"));
+  EXPECT_THAT(fault("", "sd21/unet"), HasSubstr("model_index.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.png"));
+  EXPECT_EQ(run("text --sampler plms").status, 2);
+  EXPECT_EQ(run("text --steps many").status, 2);
+  EXPECT_EQ(run("").status, 2);
+}
+
+}  // namespace
+}  // namespace mlxcpp
