@@ -13,7 +13,18 @@ Creator qwen3();
 Creator smollm3();
 Creator ernie4_5();
 Creator qwen3_moe();
+Creator gemma();
+Creator gemma2();
 Creator gemma3_text();
 Creator gemma3();
+Creator gemma3n_text();
+Creator gemma3n();
+Creator phi();
+Creator phi3();
+Creator starcoder2();
+Creator cohere();
+Creator granite();
+Creator glm4();
+Creator openelm();
 
 }  // namespace mlxcpp::llm

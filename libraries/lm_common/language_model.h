@@ -20,6 +20,11 @@ class LanguageModel : public nn::Module {
   // ids int32 [B, L] -> [B, L, hidden] after the final norm. `caches` is empty or one a layer as
   // make_caches() gives them.
   virtual mx::array hidden(const mx::array& ids, Caches& caches) const = 0;
+  // The same from embeddings [B, L, hidden] that stand in for those of the ids [B, L]: pictures and
+  // sound among the tokens. The default is an Error.
+  virtual mx::array hidden_from(const mx::array&, const mx::array&, Caches&) const {
+    throw Error("this model takes no embeddings in place of tokens");
+  }
   // [..., hidden] -> [..., vocab]. Apart from hidden(), so that prefill takes the last row only.
   virtual mx::array logits(const mx::array& hidden) const = 0;
 

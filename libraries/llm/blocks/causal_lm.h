@@ -74,6 +74,10 @@ class CausalLM : public LanguageModel {
   mx::array hidden(const mx::array& ids, Caches& caches) const override {
     return model(model->embed(ids), caches);
   }
+  mx::array hidden_from(const mx::array& embeddings, const mx::array&,
+                        Caches& caches) const override {
+    return model(embeddings, caches);
+  }
   mx::array logits(const mx::array& hidden) const override {
     const auto y = lm_head ? lm_head(hidden) : model->embed_tokens->as_linear(hidden);
     return softcap(c.logits_multiplier == 1.0f ? y : y * mx::array(c.logits_multiplier, y.dtype()),

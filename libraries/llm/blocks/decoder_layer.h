@@ -1,6 +1,6 @@
-// How attention and MLP make a layer: h = x + attention(x), h + mlp(h), with norms before, after, or
-// on both sides, or with the two side by side. The MLP is a GatedMLP, a mixture of experts, or what
-// else takes one array and gives one. Every layer takes and gives [B, L, hidden].
+// How attention and MLP make a layer: h = x + attention(x), h + mlp(h), with norms before, after,
+// or on both sides, or with the two side by side. The MLP is a GatedMLP, a mixture of experts, or
+// what else takes one array and gives one. Every layer takes and gives [B, L, hidden].
 #pragma once
 
 #include <memory>

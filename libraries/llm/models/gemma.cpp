@@ -1,6 +1,6 @@
 // Gemma (arXiv 2403.08295): Llama with norms of the form 1 + weight, embeddings times the square
-// root of the hidden size, and GELU. Gemma 2 (arXiv 2408.00118): norms on both sides of attention and
-// MLP, every other layer sees a window, attention scores and logits are softly capped.
+// root of the hidden size, and GELU. Gemma 2 (arXiv 2408.00118): norms on both sides of attention
+// and MLP, every other layer sees a window, attention scores and logits are softly capped.
 // Reference: transformers modeling_gemma.py, modeling_gemma2.py.
 #include <cmath>
 
@@ -82,8 +82,7 @@ struct Gemma2Config : GemmaConfig {
 };
 
 struct GemmaLayer final : PreNormLayer<> {
-  GemmaLayer(const GemmaConfig& c, int index)
-      : PreNormLayer(c, gated_mlp(c), c.attention(index)) {}
+  GemmaLayer(const GemmaConfig& c, int index) : PreNormLayer(c, gated_mlp(c), c.attention(index)) {}
 };
 
 struct Gemma2Layer final : SandwichLayer {
@@ -93,8 +92,8 @@ struct Gemma2Layer final : SandwichLayer {
 
 template <class Config, class Layer>
 std::unique_ptr<LanguageModel> make(const Config& c) {
-  return std::make_unique<CausalLM<Config, Layer>>(
-      c, std::sqrt(static_cast<float>(c.hidden_size)), c.rms_norm_eps, c.norm_plus_one);
+  return std::make_unique<CausalLM<Config, Layer>>(c, std::sqrt(static_cast<float>(c.hidden_size)),
+                                                   c.rms_norm_eps, c.norm_plus_one);
 }
 
 }  // namespace

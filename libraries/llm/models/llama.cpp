@@ -83,6 +83,7 @@ struct SmolLM3Config : LlamaConfig {
                   no_rope_layers.size(), num_hidden_layers);
     bool use_sliding_window = false;
     v.maybe("use_sliding_window", use_sliding_window);
+    v.skip("max_window_layers");
     if (!use_sliding_window) {
       sliding_window.reset();
     } else if (layer_types.empty()) {
@@ -103,6 +104,7 @@ struct Ernie45Config : LlamaConfig {
     LlamaConfig::fields(v);
     bool use_bias = false;
     v.maybe("use_bias", use_bias);
+    v.only("compression_ratio", 1.0);
     qkv_bias = output_bias = mlp_bias = use_bias;
   }
 };

@@ -31,6 +31,7 @@ struct Qwen3MoeConfig : DecoderConfig {
     bool use_sliding_window = false;
     v.maybe("use_sliding_window", use_sliding_window);
     if (!use_sliding_window) sliding_window.reset();
+    v.skip("max_window_layers");  // all layers have the window, or none
     if (num_experts != 0) routing().check(v.where());
     rope.read(v, head_size());
     rope_table = std::make_shared<const nn::RoPE>(rope);
