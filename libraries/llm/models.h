@@ -34,7 +34,18 @@ Creator internlm2();
 Creator lfm2();
 Creator lfm2_moe();
 Creator exaone_moe();
+Creator gemma();
+Creator gemma2();
 Creator gemma3_text();
 Creator gemma3();
+Creator gemma3n_text();
+Creator gemma3n();
+Creator phi();
+Creator phi3();
+Creator starcoder2();
+Creator cohere();
+Creator granite();
+Creator glm4();
+Creator openelm();
 
 }  // namespace mlxcpp::llm

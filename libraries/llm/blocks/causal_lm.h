@@ -78,7 +78,8 @@ class CausalLM : public LanguageModel {
   mx::array hidden(const mx::array& ids, Caches& caches) const override {
     return model(model->embed(ids), caches);
   }
-  mx::array hidden_from(const mx::array& embeddings, Caches& caches) const override {
+  mx::array hidden_from(const mx::array& embeddings, const mx::array&,
+                        Caches& caches) const override {
     return model(embeddings, caches);
   }
   mx::array logits(const mx::array& hidden) const override {

@@ -10,6 +10,37 @@ void read_size(ConfigReader& v, const char* key, int& out) {
   if (out <= 0) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
 }
 
+void read_softcap(ConfigReader& v, const char* key, float& out) {
+  v.maybe(key, out);
+  if (v.json().contains(key) && v.json()[key].is_null()) out = 0;
+  if (!(out >= 0)) throw Error("{}: '{}' must be positive or null, found {}", v.where(), key, out);
+}
+
+void RopeByLayerType::read(ConfigReader& v, int head_dim) {
+  nn::RopeConfig rope;
+  rope.theta = 1e6;
+  rope.read(v, head_dim, "full_attention");
+  full = std::make_shared<const nn::RoPE>(rope);
+  nn::RopeConfig local;
+  local.head_dim = head_dim;
+  local.theta = 1e4;
+  v.skip("rope_local_base_freq");
+  if (v.json().contains("rope_parameters"))
+    local.read(v, head_dim, "sliding_attention");
+  else
+    v.maybe("rope_local_base_freq", local.theta);
+  sliding = std::make_shared<const nn::RoPE>(local);
+}
+
+void skip_media_keys(ConfigReader& v) {
+  for (const char* key :
+       {"audio_config", "audio_soft_tokens_per_image", "audio_token_id", "boa_token_id",
+        "boi_token_id", "boi_token_index", "eoa_token_id", "eoa_token_index", "eoi_token_id",
+        "eoi_token_index", "image_token_id", "image_token_index", "mm_tokens_per_image",
+        "vision_config", "vision_soft_tokens_per_image"})
+    v.skip(key);
+}
+
 bool DecoderConfig::is_sliding(int layer) const {
   if (!sliding_window) return false;
   return layer_types.empty() || layer_types[layer] == "sliding_attention";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -74,5 +75,32 @@ struct DecoderConfig {
 
 // A size that must be positive; required unless `out` already has a default.
 void read_size(ConfigReader& v, const char* key, int& out);
+
+// A soft cap: positive, or null for none (0). Absent: `out` keeps its value.
+void read_softcap(ConfigReader& v, const char* key, float& out);
+
+// Rope of models whose sliding layers have a base of their own (Gemma 3). Older configs have a key
+// for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
+struct RopeByLayerType {
+  std::shared_ptr<const nn::RoPE> full, sliding;
+
+  void read(ConfigReader& v, int head_dim);
+};
+
+// The keys of pictures and sound in the config of a multimodal checkpoint.
+void skip_media_keys(ConfigReader& v);
+
+// config.json of a multimodal checkpoint whose language model alone is wanted: towers and what
+// joins them are left to the model that sees and hears.
+template <class TextConfig>
+struct TextPart {
+  TextConfig text;
+
+  void fields(ConfigReader& v) {
+    v.need("text_config", text);
+    v.maybe("tie_word_embeddings", text.tie_word_embeddings);
+    skip_media_keys(v);
+  }
+};
 
 }  // namespace mlxcpp::llm
