@@ -93,6 +93,15 @@ class ConfigReader {
   std::shared_ptr<std::set<std::string>> known_ = std::make_shared<std::set<std::string>>();
 };
 
+// The struct's fields of `json`, whose other keys are somebody else's to read.
+template <class C>
+C read_fields(const Json& json, std::string where) {
+  C c;
+  ConfigReader reader(json, std::move(where));
+  c.fields(reader);
+  return c;
+}
+
 // The struct that `json` describes; a key that it does not read is an Error.
 template <class C>
 C read_config(const Json& json, std::string where = "config.json") {

@@ -44,17 +44,14 @@ struct Row {
   }
 };
 
-// mx::quantize of one row: the end of the range that is larger in magnitude is met exactly. In f64
-// and rounded once: in f32 each step of the formula may lose 1e-5 of a code, enough to take a
-// number that stands between two codes to the other one. Rounded to f32 at the end, because there
-// the reference meets exact halves and takes the even code.
+// mx::quantize of one row: the end of the range that is larger in magnitude is met exactly.
 template <class T>
 void quantize_row(const std::byte* from, const Row& to, int dim, const KvQuantization& q) {
   const auto* x = reinterpret_cast<const T*>(from);
   auto* scales = reinterpret_cast<T*>(to.scales);
   auto* biases = reinterpret_cast<T*>(to.biases);
   auto* codes = reinterpret_cast<uint8_t*>(to.data);
-  const auto bins = static_cast<double>((1 << q.bits) - 1);
+  const float bins = static_cast<float>((1 << q.bits) - 1);
   uint8_t unpacked[128];
   for (int g = 0; g < dim / q.group_size; ++g, x += q.group_size) {
     float low = std::numeric_limits<float>::infinity(), high = -low;
@@ -63,19 +60,18 @@ void quantize_row(const std::byte* from, const Row& to, int dim, const KvQuantiz
       low = std::min(low, static_cast<float>(x[i]));
     }
     const bool low_is_larger = std::abs(low) > std::abs(high);
-    const double edge = low_is_larger ? low : high;
-    double scale = std::max((static_cast<double>(high) - low) / bins, 1e-7);
+    float scale = std::max((high - low) / bins, 1e-7f);
     if (!low_is_larger) scale = -scale;
-    const float steps = std::rint(static_cast<float>(edge / scale));
-    double bias = 0.0;
+    const float edge = low_is_larger ? low : high;
+    const float steps = std::rint(edge / scale);
+    float bias = 0.0f;
     if (steps != 0.0f) {
       scale = edge / steps;
       bias = edge;
     }
     for (int i = 0; i < q.group_size; ++i) {
-      const double code = (static_cast<double>(static_cast<float>(x[i])) - bias) / scale;
-      const float rounded = std::rint(static_cast<float>(std::min(bins, std::max(0.0, code))));
-      unpacked[i] = static_cast<uint8_t>(rounded);
+      const float code = std::rint((static_cast<float>(x[i]) - bias) / scale);
+      unpacked[i] = static_cast<uint8_t>(std::min(std::max(code, 0.0f), bins));
     }
     if (q.bits == 8) {
       std::memcpy(codes, unpacked, q.group_size);
@@ -84,8 +80,8 @@ void quantize_row(const std::byte* from, const Row& to, int dim, const KvQuantiz
       for (int i = 0; i < q.group_size; i += 2)
         *codes++ = static_cast<uint8_t>(unpacked[i] | unpacked[i + 1] << 4);
     }
-    scales[g] = static_cast<T>(static_cast<float>(scale));
-    biases[g] = static_cast<T>(static_cast<float>(bias));
+    scales[g] = static_cast<T>(scale);
+    biases[g] = static_cast<T>(bias);
   }
 }
 
