@@ -112,9 +112,9 @@ TEST_P(ToolCalls, AreNotSeenInProse) {
 
 TEST_P(ToolCalls, ThatNestTooDeepAreText) {
   const std::string deep(5000, '[');
-  for (const std::string mark : {"<tool_call>", "[TOOL_CALLS]", "<|tool_call|>", "<code>f(x=",
-                                 "<|START_ACTION|>", "<start_function_call>call:f{x:",
-                                 "<|tool_call_start|>", "{\"name\": "})
+  for (const std::string mark :
+       {"<tool_call>", "[TOOL_CALLS]", "<|tool_call|>", "<code>f(x=", "<|START_ACTION|>",
+        "<start_function_call>call:f{x:", "<|tool_call_start|>", "{\"name\": "})
     EXPECT_EQ(parse(GetParam(), {}, mark + deep, {}).shown, mark + deep);
 }
 
@@ -151,9 +151,10 @@ TEST(Tools, AreDescribedAndReadBack) {
 }
 
 TEST(Tools, AreExecutedWithCheckedArguments) {
-  const Tool add{{.name = "add",
-                  .parameters = {{.name = "a", .type = "integer"}, {.name = "b", .type = "integer"}}},
-                 [](const Json& j) { return std::to_string(j["a"].get<int>() + j["b"].get<int>()); }};
+  const Tool add{
+      {.name = "add",
+       .parameters = {{.name = "a", .type = "integer"}, {.name = "b", .type = "integer"}}},
+      [](const Json& j) { return std::to_string(j["a"].get<int>() + j["b"].get<int>()); }};
   EXPECT_EQ(execute({"add", {{"a", 2}, {"b", 3}}}, {add}), "5");
   const auto message = [&](const ToolCall& call) {
     try {
@@ -173,11 +174,12 @@ TEST(Reasoning, IsSplitFromTheAnswerHoweverItIsCut) {
     bool begun;
     std::string text, reasoning, answer;
   };
-  for (const Case& c : std::vector<Case>{{false, "<think>a</b</think>\n\nyes", "a</b", "yes"},
-                                         {true, "a\n</think>yes </think>", "a\n", "yes </think>"},
-                                         {false, "yes <think>", "", "yes <think>"},
-                                         {false, " <thin", "", " <thin"},
-                                         {false, "<think>never closed </thi", "never closed </thi", ""}})
+  for (const Case& c :
+       std::vector<Case>{{false, "<think>a</b</think>\n\nyes", "a</b", "yes"},
+                         {true, "a\n</think>yes </think>", "a\n", "yes </think>"},
+                         {false, "yes <think>", "", "yes <think>"},
+                         {false, " <thin", "", " <thin"},
+                         {false, "<think>never closed </thi", "never closed </thi", ""}})
     for (size_t cut = 0; cut <= c.text.size(); ++cut) {
       ReasoningSplitter splitter(c.begun);
       std::string reasoning, answer;

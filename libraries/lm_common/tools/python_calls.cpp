@@ -154,7 +154,8 @@ class Parser {
     const char* last = digits.data() + digits.size();
     at_ = end;
     int64_t whole = 0;
-    if (const auto r = std::from_chars(digits.data(), last, whole); r.ec == std::errc() && r.ptr == last) {
+    if (const auto r = std::from_chars(digits.data(), last, whole);
+        r.ec == std::errc() && r.ptr == last) {
       out = whole;
       return true;
     }

@@ -27,8 +27,8 @@ Scan literal(std::string_view text, size_t begin, std::string_view what) {
 }
 
 size_t skip_space(std::string_view text, size_t begin) {
-  while (begin < text.size() && (text[begin] == ' ' || text[begin] == '\n' || text[begin] == '\r' ||
-                                 text[begin] == '\t'))
+  while (begin < text.size() &&
+         (text[begin] == ' ' || text[begin] == '\n' || text[begin] == '\r' || text[begin] == '\t'))
     ++begin;
   return begin;
 }

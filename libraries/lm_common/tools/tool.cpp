@@ -53,12 +53,12 @@ Json ToolSpec::json() const {
     properties[p.name] = std::move(schema);
     if (p.required) required.push_back(p.name);
   }
-  return {{"type", "function"},
-          {"function",
-           {{"name", name},
-            {"description", description},
-            {"parameters",
-             {{"type", "object"}, {"properties", properties}, {"required", required}}}}}};
+  return {
+      {"type", "function"},
+      {"function",
+       {{"name", name},
+        {"description", description},
+        {"parameters", {{"type", "object"}, {"properties", properties}, {"required", required}}}}}};
 }
 
 ToolSpec ToolSpec::from_json(const Json& json, std::string_view where) {
@@ -114,7 +114,8 @@ Json tools_json(const std::vector<ToolSpec>& specs) {
 }
 
 std::vector<ToolSpec> tool_specs(const Json& list, std::string_view where) {
-  if (!list.is_array()) throw Error("{}: expected a list of tools, found {}", where, describe(list));
+  if (!list.is_array())
+    throw Error("{}: expected a list of tools, found {}", where, describe(list));
   std::vector<ToolSpec> specs;
   for (const Json& one : list)
     specs.push_back(ToolSpec::from_json(one, fmt::format("{}[{}]", where, specs.size())));
