@@ -12,6 +12,7 @@ const Kind kKinds[] = {
     {"adapter", [](const fs::path& p) { return lies_in(p, "llm") && fs::exists(p / "adapter"); },
      compare_adapter},
     {"llm", [](const fs::path& p) { return lies_in(p, "llm"); }, compare_language_model},
+    {"gguf", [](const fs::path& p) { return lies_in(p, "gguf"); }, compare_gguf},
     {"cache", [](const fs::path& p) { return lies_in(p, "cache"); }, compare_cache},
     {"sampling", [](const fs::path& p) { return p.filename() == "sampling.json"; },
      compare_sampling},

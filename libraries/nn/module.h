@@ -217,6 +217,11 @@ class Child final : public Edge {
   Child(Module* owner, std::string name, absent_t) : name_(std::move(name)) {
     owner->edges_.push_back(this);
   }
+  // A module made elsewhere, or (nullptr) none.
+  Child(Module* owner, std::string name, std::unique_ptr<T> m)
+      : Child(owner, std::move(name), absent) {
+    ptr_ = std::move(m);
+  }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
@@ -271,8 +276,9 @@ class Children final : public Edge {
   template <class X, class... A>
   auto call(size_t i, X&& x, A&&... a) const {
     T& item = *items_[i];
-    using Out = decltype(item(std::forward<X>(x), std::forward<A>(a)...));
-    if constexpr (std::is_same_v<std::decay_t<X>, mx::array> && std::is_same_v<Out, mx::array> &&
+    // A layer that writes to its arguments cannot be called twice.
+    if constexpr (std::is_same_v<std::decay_t<X>, mx::array> &&
+                  std::is_invocable_r_v<mx::array, T&, const mx::array&, const std::decay_t<A>&...> &&
                   (!std::is_same_v<std::decay_t<A>, mx::array> && ...))
       if (detail::checkpointing())
         return detail::checkpointed(
