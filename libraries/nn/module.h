@@ -278,7 +278,8 @@ class Children final : public Edge {
     T& item = *items_[i];
     // A layer that writes to its arguments cannot be called twice.
     if constexpr (std::is_same_v<std::decay_t<X>, mx::array> &&
-                  std::is_invocable_r_v<mx::array, T&, const mx::array&, const std::decay_t<A>&...> &&
+                  std::is_invocable_r_v<mx::array, T&, const mx::array&,
+                                        const std::decay_t<A>&...> &&
                   (!std::is_same_v<std::decay_t<A>, mx::array> && ...))
       if (detail::checkpointing())
         return detail::checkpointed(
