@@ -50,7 +50,40 @@ void LoraConfig::fields(ConfigReader& v) {
   v.maybe("num_layers", num_layers);
   if (num_layers < -1)
     throw Error("{}: 'num_layers' must be -1 or more, found {}", v.where(), num_layers);
-  if (type == FineTuneType::full) return;
+  // How mlx_lm trained it (mlx_lm/lora.py, CONFIG_DEFAULTS): nothing that the layers depend on.
+  for (const char* key : {"model",
+                          "train",
+                          "test",
+                          "data",
+                          "optimizer",
+                          "optimizer_config",
+                          "mask_prompt",
+                          "seed",
+                          "batch_size",
+                          "iters",
+                          "val_batches",
+                          "test_batches",
+                          "learning_rate",
+                          "lr_schedule",
+                          "steps_per_report",
+                          "steps_per_eval",
+                          "resume_adapter_file",
+                          "adapter_path",
+                          "save_every",
+                          "max_seq_length",
+                          "config",
+                          "grad_checkpoint",
+                          "grad_accumulation_steps",
+                          "clear_cache_threshold",
+                          "hf_dataset",
+                          "report_to",
+                          "project_name",
+                          "wandb"})
+    v.skip(key);
+  if (type == FineTuneType::full) {
+    v.skip("lora_parameters");
+    return;
+  }
   struct Parameters {
     LowRank how;
     std::optional<std::vector<std::string>> keys;
