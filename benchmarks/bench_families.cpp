@@ -1,7 +1,6 @@
 // Decode and prefill of every family of language models at one shape of about 150 million weights,
 // random and 4 bits wide; and decode by the bytes that a token reads, next to Llama's, which shows
-// whether a family's code is worse than its size. With --json the lines of which docs/models.md is
-// made (docs/make_models.py).
+// whether a family's code is worse than its size.
 #include <cstdio>
 #include <iostream>
 #include <memory>
