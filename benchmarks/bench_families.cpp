@@ -54,7 +54,7 @@ const Family kFamilies[] = {
      R"({"head_dim": 64, "intermediate_size": 1024, "num_kv_shared_layers": 10,
          "hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 32768,
          "laurel_rank": 64, "altup_num_inputs": 4, "altup_active_idx": 0, "sliding_window": 512,
-         "activation_sparsity_pattern": 0.0, "final_logit_softcapping": 30.0,
+         "activation_sparsity_pattern": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0], "final_logit_softcapping": 30.0,
          "rope_local_base_freq": 10000.0})"},
     {"glm4", R"({"head_dim": 64, "partial_rotary_factor": 0.5, "attention_bias": true})"},
     {"granite", R"({"embedding_multiplier": 12.0, "attention_multiplier": 0.125,
