@@ -18,9 +18,11 @@ def main():
     try:
         import torch
         from diffusers import AutoencoderKL, UNet2DConditionModel
+        from diffusers.utils import logging
     except ImportError as e:
         answer(error=str(e))
         return
+    logging.set_verbosity_error()
     torch.set_num_threads(int(threads))
     torch.set_grad_enabled(False)
     dtype = getattr(torch, dtype_name)
