@@ -189,7 +189,7 @@ int main(int argc, char** argv) {
           for (const auto& form : m.peer_forms)
             for (const char* flash : {"off", "on"})
               sides.push_back({fmt::format("llama.cpp {}, flash {}", form, flash),
-                               {python, MLXCPP_PEERS "/llama_cpp_peer.py", file, form,
+                               {python, std::string(MLXCPP_PEERS) + "/llama_cpp_peer.py", file, form,
                                 std::to_string(n), flash}});
         const auto measured = measure(sides, runs);
         for (const auto& points :

@@ -30,6 +30,9 @@ endif()
 
 # Designated initialisers leave fields out on purpose.
 add_compile_options(-Wall -Wextra -Wno-missing-field-initializers)
+# libstdc++ uses what it declares deprecated itself (std::bind in MLX's encoder.h, std::stable_sort),
+# in templates, where clang warns of it.
+add_compile_options($<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>)
 # A fused multiply-add changes last digits from one compiler to the next; kernels ask for it by name.
 add_compile_options(-ffp-contract=off)
 if(MLXCPP_WERROR)

@@ -5,6 +5,10 @@
 #include <iterator>
 #include <limits>
 
+#include <fmt/ranges.h>
+
+#include "core/config_keys.h"
+
 namespace mlxcpp {
 namespace {
 
@@ -48,6 +52,34 @@ std::string describe(const Json& j) {
     default:
       return "the number " + text;
   }
+}
+
+void ConfigReader::only(const char* key, const Json& value) {
+  skip(key);
+  if (const auto it = json_.find(key); it != json_.end()) check_only(key, *it, value);
+}
+
+void ConfigReader::check_only(const std::string& key, const Json& found,
+                              const Json& supported) const {
+  if (!found.is_null() && found != supported)
+    throw Error("{}: '{}' is {}; only {} is supported", where_, key, describe(found),
+                describe(supported));
+}
+
+void ConfigReader::refuse_unknown() const {
+  std::vector<std::string> unknown;
+  for (const auto& [key, value] : json_.items()) {
+    if (value.is_null() || known_->count(key) || is_bookkeeping_key(key)) continue;
+    if (const Json* supported = only_supported_value(key))
+      check_only(key, value, *supported);
+    else
+      unknown.push_back(fmt::format("'{}' ({})", key, describe(value)));
+  }
+  if (!unknown.empty())
+    throw Error(
+        "{}: {} not supported: what it changes is not implemented; remove it from the file if it "
+        "changes nothing in the computation",
+        where_, fmt::join(unknown, ", "));
 }
 
 void ConfigReader::get(const Json& j, const char* key, bool& out) const {

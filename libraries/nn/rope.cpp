@@ -179,6 +179,8 @@ void RopeConfig::read(ConfigReader reader, int head_dim_of_model, const std::str
   int outer_original = 0;
   reader.maybe("original_max_position_embeddings", outer_original);
 
+  reader.skip("rope_scaling");
+  reader.skip("rope_parameters");
   const Json& json = reader.json();
   const auto object = [&](const char* key) -> const Json* {
     const auto it = json.find(key);

@@ -76,7 +76,7 @@ ModelSource::ModelSource(const fs::path& model, const fs::path& configs)
     }
   };
   const Json json = read_json(index_file);
-  const auto index = read_config<Index>(json, index_file.string());
+  const auto index = read_fields<Index>(json, index_file.string());
   if (!index.class_name.starts_with("StableDiffusion") &&
       !index.class_name.starts_with("LatentConsistencyModel"))
     throw Error(

@@ -82,7 +82,7 @@ std::vector<double> rescaled_to_zero_snr(const std::vector<double>& betas) {
 }  // namespace
 
 NoiseSchedule::NoiseSchedule(const Json& config, const std::string& where) {
-  auto c = read_config<BetaConfig>(config, where);
+  auto c = read_fields<BetaConfig>(config, where);
   if (!c.trained_betas.empty() && std::ssize(c.trained_betas) != c.num_train_timesteps)
     throw Error("{}: 'trained_betas' has {} entries, expected {} as 'num_train_timesteps'", where,
                 c.trained_betas.size(), c.num_train_timesteps);
@@ -148,7 +148,7 @@ Prediction read_prediction(const Json& config, const std::string& where) {
     std::string prediction_type = "epsilon";
     void fields(ConfigReader& v) { v.maybe("prediction_type", prediction_type); }
   };
-  const auto type = read_config<Field>(config, where).prediction_type;
+  const auto type = read_fields<Field>(config, where).prediction_type;
   if (type == "epsilon") return Prediction::epsilon;
   if (type == "v_prediction") return Prediction::v;
   if (type == "sample") return Prediction::sample;
@@ -162,7 +162,7 @@ Spacing read_spacing(const Json& config, const std::string& where, Spacing other
     std::string timestep_spacing;
     void fields(ConfigReader& v) { v.maybe("timestep_spacing", timestep_spacing); }
   };
-  const auto name = read_config<Field>(config, where).timestep_spacing;
+  const auto name = read_fields<Field>(config, where).timestep_spacing;
   if (name.empty()) return otherwise;
   if (name == "linspace") return Spacing::linspace;
   if (name == "leading") return Spacing::leading;

@@ -138,7 +138,7 @@ std::string sampler_of_config(const Json& config, const std::string& where) {
     std::string class_name;
     void fields(ConfigReader& v) { v.need("_class_name", class_name); }
   };
-  const std::string name = read_config<Field>(config, where).class_name;
+  const std::string name = read_fields<Field>(config, where).class_name;
   if (name == "EulerDiscreteScheduler") return "euler";
   if (name == "EulerAncestralDiscreteScheduler") return "euler-ancestral";
   if (name == "DDIMScheduler") return "ddim";

@@ -38,7 +38,7 @@ class DpmSolver final : public Sampler {
       : Sampler(NoiseSchedule(config, where)),
         prediction_(read_prediction(config, where)),
         spacing_(read_spacing(config, where, Spacing::linspace)),
-        settings_(read_config<Settings>(config, where)) {
+        settings_(read_fields<Settings>(config, where)) {
     if (karras) settings_.use_karras_sigmas = *karras;
     only(config, where, "thresholding", false);
     only(config, where, "algorithm_type", "dpmsolver++");

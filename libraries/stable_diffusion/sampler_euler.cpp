@@ -37,12 +37,12 @@ class Euler final : public Sampler {
         int steps_offset = 0;
         void fields(ConfigReader& v) { v.maybe("steps_offset", steps_offset); }
       };
-      settings_.steps_offset = read_config<Offset>(config, where).steps_offset;
+      settings_.steps_offset = read_fields<Offset>(config, where).steps_offset;
       if (prediction_ == Prediction::sample)
         throw Error("{}: 'prediction_type' is 'sample', which Euler ancestral has not", where);
       return;
     }
-    settings_ = read_config<Settings>(config, where);
+    settings_ = read_fields<Settings>(config, where);
     only(config, where, "use_beta_sigmas", false);
     only(config, where, "timestep_type", "discrete");
     if (settings_.interpolation_type != "linear" && settings_.interpolation_type != "log_linear")

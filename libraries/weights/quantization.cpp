@@ -22,7 +22,9 @@ struct Settings {
 };
 
 QuantType read_type(const Json& json, const std::string& where) {
-  const auto s = read_config<Settings>(json, where);
+  Settings s;
+  ConfigReader reader(json, where);  // layers' paths may stand beside the settings
+  s.fields(reader);
   const auto mode = kernels::quant_mode_from_name(s.mode);
   if (!mode || *mode > QuantMode::nvfp4)
     throw Error("{}: 'mode' must be affine, mxfp4, mxfp8 or nvfp4, found '{}'", where, s.mode);

@@ -125,5 +125,42 @@ TEST(ConfigReader, NamesKeyExpectedAndFound) {
     EXPECT_EQ(error_of([t = text] { read(t); }), message) << text;
 }
 
+TEST(ConfigReader, RefusesKeysThatNobodyReads) {
+  EXPECT_EQ(error_of([] { read(R"({"size": 1, "new_scale": 2.5, "old": "x"})"); }),
+            "c.json: 'new_scale' (the number 2.5), 'old' (the string \"x\") not supported: what it "
+            "changes is not implemented; remove it from the file if it changes nothing in the "
+            "computation");
+  EXPECT_THAT(error_of([] { read(R"({"size": 1, "inner": {"factor": 1, "power": 2}})"); }),
+              StartsWith("c.json: inner: 'power' (the number 2) not supported"));
+  EXPECT_NO_THROW(read(R"({"size": 1, "new_scale": null})"));
+}
+
+TEST(ConfigReader, PassesOverBookkeeping) {
+  EXPECT_NO_THROW(read(R"({"size": 1, "architectures": ["A"], "transformers_version": "5.0",
+                           "torch_dtype": "bfloat16", "eos_token_id": [1, 2], "use_cache": true,
+                           "attention_dropout": 0.1, "unsloth_fixed": true, "top_k": 50,
+                           "quantization": {"group_size": 64, "bits": 4}, "id2label": {}})"));
+}
+
+TEST(ConfigReader, SwitchesThatNearlyNobodyTurns) {
+  EXPECT_NO_THROW(read(R"({"size": 1, "rope_interleaved": false, "is_encoder_decoder": null})"));
+  EXPECT_EQ(error_of([] { read(R"({"size": 1, "rope_interleaved": true})"); }),
+            "c.json: 'rope_interleaved' is true; only false is supported");
+}
+
+TEST(ConfigReader, SkipAndOnly) {
+  const Json json = parse_json(R"({"a": 1, "b": "rms", "c": null})", "c.json");
+  ConfigReader v(json, "c.json");
+  v.skip("a");
+  ConfigReader copy = v;  // shares what is known
+  copy.only("b", "rms");
+  v.only("c", 1);
+  v.only("d", 1);
+  EXPECT_NO_THROW(v.refuse_unknown());
+  EXPECT_NO_THROW(v.only("a", 1.0));
+  EXPECT_EQ(error_of([&] { v.only("b", "layer"); }),
+            "c.json: 'b' is the string \"rms\"; only the string \"layer\" is supported");
+}
+
 }  // namespace
 }  // namespace mlxcpp

@@ -1,3 +1,4 @@
+// What is equal to mlx_lm's samplers golden/sampling shows (tests/llm/golden_test.cpp).
 #include "lm_common/sampling.h"
 
 #include <gmock/gmock.h>
@@ -14,105 +15,6 @@ namespace mlxcpp {
 namespace {
 
 using ::testing::HasSubstr;
-
-struct Golden {
-  std::unordered_map<std::string, mx::array> arrays;
-  float tolerance;
-
-  Golden()
-      : arrays(mx::load_safetensors(MLXCPP_GOLDEN "/sampling.safetensors").first),
-        tolerance(read_json(MLXCPP_GOLDEN "/sampling.json")["tolerance"]["abs"].get<float>()) {}
-
-  const mx::array& logits() const { return arrays.at("logits"); }
-  mx::array logprobs() const { return log_softmax(logits()); }
-  mx::array tokens() const { return mx::expand_dims(arrays.at("tokens"), 0); }
-  std::vector<int> token_list() const {
-    mx::array t = arrays.at("tokens");
-    t.eval();
-    return {t.data<int>(), t.data<int>() + t.size()};
-  }
-};
-
-const Golden& golden() {
-  static const Golden g;
-  return g;
-}
-
-void expect_near(const mx::array& got, const mx::array& want, float tolerance) {
-  ASSERT_EQ(got.shape(), want.shape());
-  const float worst = mx::max(mx::abs(mx::subtract(got, want))).item<float>();
-  EXPECT_LE(worst, tolerance);
-}
-
-mx::array probabilities(const mx::array& logprobs, float temperature = 1) {
-  return mx::softmax(mx::multiply(logprobs, mx::array(1.0f / temperature)), -1);
-}
-
-void expect_golden(const std::string& name, const mx::array& got) {
-  SCOPED_TRACE(name);
-  expect_near(got, golden().arrays.at(name), golden().tolerance);
-}
-
-TEST(SamplingGolden, Temperature) {
-  for (const char* t : {"0.5", "0.7", "1.0", "1.7"})
-    expect_golden(std::string("temperature_") + t,
-                  probabilities(golden().logprobs(), std::stof(t)));
-}
-
-TEST(SamplingGolden, Filters) {
-  const mx::array x = golden().logprobs();
-  for (const char* p : {"0.1", "0.5", "0.9", "0.99"})
-    expect_golden(std::string("top_p_") + p, probabilities(top_p(x, std::stof(p))));
-  for (const char* p : {"0.02", "0.1", "0.5"})
-    expect_golden(std::string("min_p_") + p, probabilities(min_p(x, std::stof(p))));
-  expect_golden("min_p_0.9_keep5", probabilities(min_p(x, 0.9f, 5)));
-  for (const char* k : {"1", "5", "40"})
-    expect_golden(std::string("top_k_") + k, probabilities(top_k(x, std::stoi(k))));
-  const mx::array key = mx::random::key(0);
-  expect_golden("xtc_0.1", probabilities(xtc(x, 1, 0.1f, {}, key)));
-  const std::vector<int> special = {10};
-  expect_golden("xtc_0.1_special", probabilities(xtc(x, 1, 0.1f, special, key)));
-}
-
-TEST(SamplingGolden, ChainsInTheOrderOfMlxLm) {
-  GenerateParameters p;
-  p.top_p = 0.95f;
-  p.min_p = 0.01f;
-  p.xtc_probability = 1;
-  p.xtc_threshold = 0.2f;
-  p.top_k = 12;
-  expect_golden("chain", probabilities(Sampler(p).filter(golden().logprobs()), 0.8f));
-  GenerateParameters q;
-  q.top_p = 0.8f;
-  q.top_k = 5;
-  expect_golden("chain_top_p_top_k", probabilities(Sampler(q).filter(golden().logprobs()), 0.6f));
-}
-
-TEST(SamplingGolden, Processors) {
-  const auto process = [](const GenerateParameters& p) {
-    Sampler sampler(p);
-    sampler.prompt(golden().token_list());
-    return sampler.process(golden().logits());
-  };
-  const auto repetition = [&](float penalty, int context) {
-    GenerateParameters p;
-    p.repetition_penalty = penalty;
-    p.repetition_context_size = context;
-    return process(p);
-  };
-  expect_golden("repetition_1.3_20", repetition(1.3f, 20));
-  expect_golden("repetition_1.3_4", repetition(1.3f, 4));
-  expect_golden("repetition_0.8_20", repetition(0.8f, 20));
-  GenerateParameters p;
-  p.presence_penalty = 0.7f;
-  expect_golden("presence_0.7_20", process(p));
-  p = {};
-  p.frequency_penalty = 0.4f;
-  expect_golden("frequency_0.4_20", process(p));
-  p = {};
-  p.logit_bias = {{3, 5}, {10, -4}, {255, 2.5f}};
-  expect_golden("logit_bias", process(p));
-}
 
 TEST(Sampling, RowsAreIndependent) {
   const mx::array x = log_softmax(mx::random::normal({3, 50}, mx::float32, mx::random::key(3)));

@@ -1,10 +1,9 @@
-// The real models, where MLXCPP_MODELS names their folder: token ids of a hundred hard strings and
-// the rendered prompts as transformers has them (golden/real, golden/README.md).
+// The real models: token ids of a hundred hard strings and the rendered prompts as transformers has
+// them (golden/real, golden/README.md).
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "core/json.h"
+#include "support/real_model.h"
 #include "text/gguf_vocabulary.h"
 #include "text/tokenizer.h"
 
@@ -12,15 +11,14 @@ namespace mlxcpp {
 namespace {
 
 struct Model {
-  const char* file;
+  const char* name;
+  const char* reference;
   const char* golden;
 };
 class RealModel : public ::testing::TestWithParam<Model> {
  protected:
   void SetUp() override {
-    const char* folder = std::getenv("MLXCPP_MODELS");
-    if (!folder) GTEST_SKIP() << "MLXCPP_MODELS is not set";
-    const GgufFile file(std::filesystem::path(folder) / GetParam().file);
+    const GgufFile file(test::real_model(GetParam().reference));
     tokenizer_ = Tokenizer::from_gguf(read_gguf_vocabulary(file));
     golden_ = read_json(std::filesystem::path(MLXCPP_GOLDEN) / "real" / GetParam().golden);
   }
@@ -65,12 +63,11 @@ TEST_P(RealModel, Prompts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, RealModel,
-                         ::testing::Values(Model{"smollm2.gguf", "smollm2-135m-instruct-q4_1.json"},
-                                           Model{"gemma3-270m.gguf", "gemma-3-270m-q4_k_m.json"}),
-                         [](const auto& info) {
-                           return std::string(info.param.file).substr(0, 6);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    , RealModel,
+    ::testing::Values(Model{"SmolLM2", golden::kSmolLM2, "smollm2-135m-instruct-q4_1.json"},
+                      Model{"Gemma3", golden::kGemma3, "gemma-3-270m-q4_k_m.json"}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace mlxcpp

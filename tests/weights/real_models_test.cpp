@@ -1,9 +1,7 @@
-// The real models, where MLXCPP_MODELS names their folder; run by hand and by the set-up that has
-// fetched them.
+// The real models' files as checkpoints.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
+#include "support/real_model.h"
 #include "weights/checkpoint.h"
 #include "weights/gguf.h"
 
@@ -12,15 +10,8 @@ namespace {
 
 using kernels::QuantMode;
 
-std::filesystem::path model(const char* name) {
-  const char* folder = std::getenv("MLXCPP_MODELS");
-  return folder ? std::filesystem::path(folder) / name : std::filesystem::path();
-}
-
 TEST(RealModels, SmolLM2) {
-  const auto file = model("smollm2.gguf");
-  if (file.empty()) GTEST_SKIP() << "MLXCPP_MODELS is not set";
-  const GgufFile gguf(file);
+  const GgufFile gguf(test::real_model(golden::kSmolLM2));
   const auto tokens = gguf.need<std::vector<std::string_view>>("tokenizer.ggml.tokens");
   EXPECT_EQ(tokens.size(), 49152u);
   EXPECT_EQ(tokens[1], "<|im_start|>");
@@ -39,9 +30,7 @@ TEST(RealModels, SmolLM2) {
 }
 
 TEST(RealModels, Gemma3) {
-  const auto file = model("gemma3-270m.gguf");
-  if (file.empty()) GTEST_SKIP() << "MLXCPP_MODELS is not set";
-  const GgufFile gguf(file);
+  const GgufFile gguf(test::real_model(golden::kGemma3));
   EXPECT_EQ(gguf.need<std::vector<float>>("tokenizer.ggml.scores").size(), 262144u);
   const Checkpoint c = load_checkpoint(gguf);
   EXPECT_LT(mx::get_active_memory(), c.bytes / 100);

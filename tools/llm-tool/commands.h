@@ -17,6 +17,8 @@ Command add_eval(CLI::App& command);
 Command add_chat(CLI::App& command);
 Command add_list(CLI::App& command);
 Command add_fetch(CLI::App& command);
+Command add_trace(CLI::App& command);
+Command add_compare(CLI::App& command);
 
 // What eval and chat have in common: which model, how it is run, how it answers.
 struct CommonOptions {

@@ -38,8 +38,12 @@ int main(int argc, char** argv) {
   add("chat", "talk with a model", add_chat);
   add("list", "models and model types there are", add_list);
   add("fetch", "download models without running them", add_fetch);
+  add("trace", "write every intermediate of a forward pass to a file", add_trace);
+  add("compare", "find where two traces part", add_compare);
 
-  auto arguments = with_default_command(argc, argv, {"eval", "chat", "list", "fetch"});
+  std::vector<std::string> commands;
+  for (const Row& row : rows) commands.push_back(row.app->get_name());
+  auto arguments = with_default_command(argc, argv, commands);
   return run_program(app, static_cast<int>(arguments.size()), arguments.data(), [&] {
     for (const Row& row : rows)
       if (row.app->parsed()) return row.run();

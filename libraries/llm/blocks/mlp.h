@@ -1,6 +1,7 @@
 #pragma once
 
 #include "llm/blocks/config.h"
+#include "nn/activations.h"
 #include "nn/linear.h"
 
 namespace mlxcpp::llm {
@@ -10,16 +11,14 @@ namespace mx = mlx::core;
 // down(act(gate(x)) * up(x)): SwiGLU and its kin (arXiv 2002.05202).
 class GatedMLP : public nn::Module {
  public:
-  // hidden_act is the config's name of the activation: silu, gelu, gelu_pytorch_tanh, ...; unknown
-  // ones throw.
+  // hidden_act is the config's name of the activation (nn::activation_names()).
   GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act,
            bool bias = false);
 
   mx::array operator()(const mx::array& x) const;
 
  private:
-  using Gated = mx::array (*)(const mx::array& gate, const mx::array& up);
-  const Gated act_;
+  const nn::GatedActivation act_;
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, down_proj;

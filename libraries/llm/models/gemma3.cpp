@@ -36,18 +36,14 @@ struct Gemma3Config : DecoderConfig {
     v.maybe("query_pre_attn_scalar", query_pre_attn_scalar);
     v.maybe("attn_logit_softcapping", attn_logit_softcapping);
     v.maybe("final_logit_softcapping", final_logit_softcapping);
-    bool bidirectional = false;
-    v.maybe("use_bidirectional_attention", bidirectional);
-    if (bidirectional)
-      throw Error(
-          "{}: 'use_bidirectional_attention' makes this an embedding model, not a language model",
-          v.where());
+    v.only("use_bidirectional_attention", false);  // EmbeddingGemma: not a language model
     if (!(query_pre_attn_scalar > 0))
       throw Error("{}: 'query_pre_attn_scalar' must be positive, found {}", v.where(),
                   query_pre_attn_scalar);
 
     int sliding_window_pattern = 6;
-    read_size(v, "sliding_window_pattern", sliding_window_pattern);
+    for (const char* key : {"_sliding_window_pattern", "sliding_window_pattern"})
+      read_size(v, key, sliding_window_pattern);
     if (layer_types.empty())
       for (int i = 1; i <= num_hidden_layers; ++i)
         layer_types.push_back(i % sliding_window_pattern == 0 ? "full_attention"
@@ -61,6 +57,7 @@ struct Gemma3Config : DecoderConfig {
     nn::RopeConfig local;
     local.head_dim = head_size();
     local.theta = 1e4;
+    v.skip("rope_local_base_freq");
     if (v.json().contains("rope_parameters"))
       local.read(v, head_size(), "sliding_attention");
     else
@@ -116,18 +113,27 @@ struct Gemma3 final : CausalLM<Gemma3Config, Block> {
   }
 };
 
+// The configuration of the whole; pictures are left to the model that sees.
+struct MultimodalConfig {
+  Gemma3Config text;
+
+  void fields(ConfigReader& v) {
+    v.need("text_config", text);
+    v.maybe("tie_word_embeddings", text.tie_word_embeddings);
+    for (const char* key : {"vision_config", "boi_token_index", "eoi_token_index",
+                            "image_token_index", "mm_tokens_per_image"})
+      v.skip(key);
+  }
+};
+
 std::unique_ptr<LanguageModel> make(const Gemma3Config& c) { return std::make_unique<Gemma3>(c); }
+std::unique_ptr<LanguageModel> make_text(const MultimodalConfig& c) { return make(c.text); }
 
 }  // namespace
 
 Creator gemma3_text() { return creator(make); }
 
 // The multimodal checkpoint's language model alone.
-Creator gemma3() {
-  return [](const Json& config) {
-    if (!config.contains("text_config")) throw Error("config.json: 'text_config' is missing");
-    return make(read_config<Gemma3Config>(config["text_config"], "config.json: text_config"));
-  };
-}
+Creator gemma3() { return creator(make_text); }
 
 }  // namespace mlxcpp::llm

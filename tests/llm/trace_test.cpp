@@ -1,0 +1,72 @@
+// What llm-tool trace and compare rest on.
+#include "golden/trace.h"
+
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "golden/fixture.h"
+#include "llm/registry.h"
+#include "lm_common/model_context.h"
+#include "support/temp_folder.h"
+
+namespace mlxcpp::golden {
+namespace {
+
+Trace llama_trace(std::vector<int> ids = {5, 7, 11}) {
+  const auto model = make_language_model(
+      load_fixture_checkpoint(fs::path(MLXCPP_GOLDEN) / "llm" / "llama"), llm::model_types());
+  return trace(*model, mx::array(ids.data(), {1, static_cast<int>(ids.size())}));
+}
+
+TEST(Trace, HasEveryModuleInOrderOfItsAnswer) {
+  const Trace t = llama_trace();
+  EXPECT_EQ(t.order.front(), "input_ids");
+  EXPECT_EQ(t.order.back(), "logits");
+  const auto place = [&](const std::string& name) {
+    return std::find(t.order.begin(), t.order.end(), name) - t.order.begin();
+  };
+  EXPECT_LT(place("model.embed_tokens"), place("model.layers.0.self_attn.q_proj"));
+  EXPECT_LT(place("model.layers.0.self_attn.q_proj"), place("model.layers.0.self_attn"));
+  EXPECT_LT(place("model.layers.0.self_attn"), place("model.layers.0.mlp.down_proj"));
+  EXPECT_LT(place("model.layers.0"), place("model.layers.1"));
+  EXPECT_LT(place("model.norm"), place("logits"));
+}
+
+TEST(Trace, ComesBackFromAFileInTheSameOrder) {
+  const test::TempFolder folder;
+  const Trace written = llama_trace();
+  save_trace(folder / "t.safetensors", written);
+  const Trace read = load_trace(folder / "t.safetensors");
+  EXPECT_EQ(read.order, written.order);
+  EXPECT_FALSE(compare_traces(read, written, {.abs = 0, .rel = 0}).first_failure());
+}
+
+TEST(Trace, TheFirstTensorThatDiffersIsNamed) {
+  const Trace want = llama_trace();
+  Trace got = want;
+  for (const char* name : {"model.layers.1.self_attn.v_proj", "model.layers.1", "logits"})
+    got.tensors.at(name) = want.tensors.at(name) + mx::array(1.0f);
+  const auto failure = compare_traces(got, want, {.abs = 1e-4, .rel = 0}).first_failure();
+  ASSERT_TRUE(failure);
+  EXPECT_TRUE(failure->starts_with("model.layers.1.self_attn.v_proj:")) << *failure;
+}
+
+TEST(Trace, HeadsMayStandBeforeOrAfterPositions) {
+  Trace got = llama_trace(), want = got;
+  const mx::array heads = mx::reshape(mx::arange(24.0f), {1, 2, 3, 4});
+  got.add("heads", heads);
+  want.add("heads", mx::swapaxes(heads, 1, 2));
+  EXPECT_FALSE(compare_traces(got, want, {.abs = 0, .rel = 0}).first_failure());
+}
+
+TEST(Trace, TracesOfDifferentIdsAreRefused) {
+  EXPECT_THROW(compare_traces(llama_trace({1, 2}), llama_trace({1, 3}), {}), Error);
+}
+
+TEST(Trace, AFileThatIsNoTraceIsRefused) {
+  EXPECT_THROW(load_trace(fs::path(MLXCPP_GOLDEN) / "sampling.safetensors"), Error);
+}
+
+}  // namespace
+}  // namespace mlxcpp::golden
