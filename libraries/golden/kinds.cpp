@@ -10,6 +10,7 @@ bool lies_in(const fs::path& fixture, std::string_view folder) {
 
 const Kind kKinds[] = {
     {"llm", [](const fs::path& p) { return lies_in(p, "llm"); }, compare_language_model},
+    {"gguf", [](const fs::path& p) { return lies_in(p, "gguf"); }, compare_gguf},
     {"cache", [](const fs::path& p) { return lies_in(p, "cache"); }, compare_cache},
     {"sampling", [](const fs::path& p) { return p.filename() == "sampling.json"; },
      compare_sampling},

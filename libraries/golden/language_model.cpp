@@ -3,6 +3,7 @@
 #include "golden/steps.h"
 #include "llm/registry.h"
 #include "lm_common/model_context.h"
+#include "weights/gguf.h"
 
 namespace mlxcpp::golden {
 namespace {
@@ -31,12 +32,9 @@ mx::array hidden_states(LanguageModel& model, const mx::array& ids) {
   return mx::stack(states);
 }
 
-}  // namespace
-
-void compare_language_model(const fs::path& folder, const Options& options, Comparison& out) {
-  (void)options;
-  References want(folder / "golden.safetensors");
-  const auto model = make_language_model(load_fixture_checkpoint(folder), llm::model_types());
+// Everything that a fixture says of the model that a checkpoint makes.
+void compare_model(Checkpoint checkpoint, References& want, Comparison& out) {
+  const auto model = make_language_model(std::move(checkpoint), llm::model_types());
   // Another implementation's numbers, recorded where it departs from the reference.
   want.skip("logits_mlx_lm");
   want.skip("generated_mlx_lm");
@@ -76,8 +74,34 @@ void compare_language_model(const fs::path& folder, const Options& options, Comp
     }
     out.end_greedy("generated" + how);
   }
+}
+
+}  // namespace
+
+void compare_language_model(const fs::path& folder, const Options& options, Comparison& out) {
+  (void)options;
+  References want(folder / "golden.safetensors");
+  compare_model(load_fixture_checkpoint(folder), want, out);
+  // BitNet's other way of computing, on request.
+  if (want.has("logits_act_quant")) {
+    Checkpoint checkpoint = load_fixture_checkpoint(folder);
+    checkpoint.config["quantize_activations"] = true;
+    const auto model = make_language_model(std::move(checkpoint), llm::model_types());
+    Caches none;
+    out.tensor("logits_act_quant", (*model)(want.at("input_ids"), none),
+               want.at("logits_act_quant"));
+  }
   for (const auto& name : want.unused())
     out.check(name, false, "in golden.safetensors, but not compared");
+}
+
+// golden/gguf: a GGUF file with the weights of a fixture of golden/llm, which the .json names.
+void compare_gguf(const fs::path& json, const Options& options, Comparison& out) {
+  (void)options;
+  const fs::path twin =
+      json.parent_path().parent_path() / read_json(json).at("model").get<std::string>();
+  References want(twin / "golden.safetensors");
+  compare_model(load_checkpoint(GgufFile(fs::path(json).replace_extension(".gguf"))), want, out);
 }
 
 }  // namespace mlxcpp::golden

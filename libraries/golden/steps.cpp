@@ -21,6 +21,7 @@ mx::array token_ids(const std::vector<int>& ids) {
 mx::array all_logits(const LanguageModel& model, Caches& caches, const mx::array& ids, int chunk) {
   std::vector<mx::array> parts;
   const int length = ids.shape(1);
+  expect(caches, length);
   for (int begin = 0; begin < length; begin += chunk) {
     parts.push_back(mx::squeeze(
         model(mx::slice(ids, {0, begin}, {1, std::min(length, begin + chunk)}), caches), 0));

@@ -93,6 +93,7 @@ Generator::Generator(const LanguageModel& model, Caches& caches, LMInput input, 
   tokens_.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(cached));
   info_.prompt_tokens = static_cast<int>(prompt.size());
   info_.cached_tokens = static_cast<int>(cached);
+  expect(caches_, static_cast<int>(prompt.size() - cached));
 }
 
 bool Generator::step(std::deque<Generation>& out) {

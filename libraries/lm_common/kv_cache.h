@@ -37,6 +37,10 @@ class KVCache {
   // Tokens seen so far: where the next one stands (for rope). Per row in a batched cache.
   virtual int offset() const = 0;
   virtual kernels::Positions positions() const { return offset(); }
+  // A prompt that comes in pieces says beforehand how long the sequence will be when it is through:
+  // some rotary embeddings depend on that length.
+  void expect(int length) { expected_ = length; }
+  int expected() const { return expected_; }
 
   // Appends keys and values [B, Hkv, L, D], and attends q [B, H, L, D] to what the cache then
   // holds. The mask follows from the kind of cache; o.causal and o.window are the model's own
@@ -68,6 +72,9 @@ class KVCache {
 
   // What a file needs to hold (prompt_cache.h). Evaluates pending appends. The default is an Error.
   virtual CacheState saved() const;
+
+ private:
+  int expected_ = 0;
 };
 using Caches = std::vector<std::unique_ptr<KVCache>>;
 
@@ -92,6 +99,12 @@ inline mx::array attend(const mx::array& q, const mx::array& k, const mx::array&
 
 inline kernels::Positions positions(const KVCache* cache) {
   return cache ? cache->positions() : kernels::Positions(0);
+}
+inline int expected_length(const KVCache* cache) { return cache ? cache->expected() : 0; }
+
+// `count` tokens are to come, in one piece or several.
+inline void expect(const Caches& caches, int count) {
+  for (const auto& cache : caches) cache->expect(cache->offset() + count);
 }
 
 }  // namespace mlxcpp

@@ -25,7 +25,7 @@ std::optional<mx::array> seen_ahead(const std::vector<int>& groups, size_t begin
 
 }  // namespace
 
-mx::array LanguageModel::hidden_from(const mx::array&, Caches&) const {
+mx::array LanguageModel::hidden_from(const mx::array&, const mx::array&, Caches&) const {
   throw Error("{} computes from token ids only", type_name());
 }
 
@@ -54,10 +54,10 @@ mx::array prompt_step(const LanguageModel& model, const PreparedPrompt& prompt, 
                       size_t end, Caches& caches) {
   const int from = static_cast<int>(begin), to = static_cast<int>(end);
   const auto compute = [&](Caches& with) {
-    if (!prompt.embeddings)
-      return model.hidden(mx::array(prompt.tokens.data() + begin, {1, to - from}, mx::int32), with);
+    const mx::array ids(prompt.tokens.data() + begin, {1, to - from}, mx::int32);
+    if (!prompt.embeddings) return model.hidden(ids, with);
     const mx::array& e = *prompt.embeddings;
-    return model.hidden_from(mx::slice(e, {0, from, 0}, {1, to, e.shape(2)}), with);
+    return model.hidden_from(mx::slice(e, {0, from, 0}, {1, to, e.shape(2)}), ids, with);
   };
   auto step = std::make_shared<StepCache::Step>();
   if (prompt.positions) step->positions = mx::slice(*prompt.positions, {0, 0, from}, {3, 1, to});

@@ -21,9 +21,10 @@ class LanguageModel : public nn::Module {
   // ids int32 [B, L] -> [B, L, hidden] after the final norm. `caches` is empty or one a layer as
   // make_caches() gives them.
   virtual mx::array hidden(const mx::array& ids, Caches& caches) const = 0;
-  // The same from embeddings [B, L, hidden], of text as embed() gives them. Error for models that
-  // need the ids.
-  virtual mx::array hidden_from(const mx::array& embeddings, Caches& caches) const;
+  // The same from embeddings [B, L, hidden] that stand in for those of the ids [B, L]: pictures and
+  // sound among the tokens. Error for models that cannot.
+  virtual mx::array hidden_from(const mx::array& embeddings, const mx::array& ids,
+                                Caches& caches) const;
   // [..., hidden] -> [..., vocab]. Apart from hidden(), so that prefill takes the last row only.
   virtual mx::array logits(const mx::array& hidden) const = 0;
 

@@ -216,6 +216,11 @@ class Child final : public Edge {
   Child(Module* owner, std::string name, absent_t) : name_(std::move(name)) {
     owner->edges_.push_back(this);
   }
+  // A module made elsewhere, or (nullptr) none.
+  Child(Module* owner, std::string name, std::unique_ptr<T> m)
+      : Child(owner, std::move(name), absent) {
+    ptr_ = std::move(m);
+  }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 

@@ -384,7 +384,8 @@ RoPE::Frequencies RoPE::frequencies(int length) const {
   return {plain(c.theta, dims_)};
 }
 
-mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions) const {
+mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions,
+                           int expected_length) const {
   if (const auto* several = std::get_if<mx::array>(&positions); several && several->ndim() == 3)
     return multimodal(x, *several);
   const auto run = [&](const Table& t) {
@@ -393,7 +394,7 @@ mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positio
   if (!depends_on_length()) return run(short_);
   if (const auto* offsets = std::get_if<mx::array>(&positions))
     return rows_of_own_length(x, *offsets);
-  const int length = std::get<int>(positions) + x.shape(-2);
+  const int length = std::max(std::get<int>(positions) + x.shape(-2), expected_length);
   if (config_.type == RopeType::longrope)
     return run(length > config_.original_max_position_embeddings ? long_ : short_);
   if (length <= config_.max_position_embeddings) return run(short_);

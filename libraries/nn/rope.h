@@ -64,8 +64,11 @@ class RoPE final : public Module {
   // mlx.nn's RoPE: turns the first `dims`; `scale` multiplies positions.
   explicit RoPE(int dims, bool traditional = false, double theta = 10000.0, double scale = 1.0);
 
-  // x [B, H, L, head_dim] -> the same shape. Positions of three axes are multimodal().
-  mx::array operator()(const mx::array& x, const kernels::Positions& positions) const;
+  // x [B, H, L, head_dim] -> the same shape. expected_length: what a sequence that comes in pieces
+  // is known to reach, for types that depend on the length (with one offset for all rows).
+  // Positions of three axes are multimodal().
+  mx::array operator()(const mx::array& x, const kernels::Positions& positions,
+                       int expected_length = 0) const;
   // Multimodal positions int32 [3, B, L] (time, height, width), as mrope_section divides them. Text
   // has three equal rows, for which this is what operator() gives.
   mx::array multimodal(const mx::array& x, const mx::array& positions) const;

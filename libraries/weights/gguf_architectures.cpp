@@ -96,6 +96,37 @@ void cohere2(const GgufFile& g, Json& c) {
   sliding_window(g, c, 4);
 }
 
+// Files for latent attention keep its two maps apart, one matrix a head (attn_k_b turned round), as
+// the model has them. llama.cpp takes mscale for equal to mscale_all_dim.
+void deepseek2(const GgufFile& g, Json& c) {
+  constexpr int kSigmoid = 2;  // LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
+  if (g.get<int>(key(g, "expert_gating_func"), 1) != kSigmoid)
+    throw Error("{}: deepseek2 with softmax routing (DeepSeek V2) is not supported", g.where());
+  if (!g.has(key(g, "attention.key_length_mla")))
+    throw Error("{}: '{}' is missing: the file was made before latent attention was stored apart",
+                g.where(), key(g, "attention.key_length_mla"));
+  const int rope = g.need<int>(key(g, "rope.dimension_count"));
+  copy<int>(g, "attention.q_lora_rank", c, "q_lora_rank");
+  c["kv_lora_rank"] = g.need<int>(key(g, "attention.kv_lora_rank"));
+  c["qk_rope_head_dim"] = rope;
+  c["qk_nope_head_dim"] = g.need<int>(key(g, "attention.key_length_mla")) - rope;
+  c["v_head_dim"] = g.need<int>(key(g, "attention.value_length_mla"));
+  c["num_key_value_heads"] = c["num_attention_heads"];
+  c.erase("partial_rotary_factor");  // qk_rope_head_dim says it
+  c["n_routed_experts"] = g.need<int>(key(g, "expert_count"));
+  c["n_shared_experts"] = g.get<int>(key(g, "expert_shared_count"), 0);
+  c["num_experts_per_tok"] = g.need<int>(key(g, "expert_used_count"));
+  c["moe_intermediate_size"] = g.need<int>(key(g, "expert_feed_forward_length"));
+  c["n_group"] = g.get<int>(key(g, "expert_group_count"), 1);
+  c["topk_group"] = g.get<int>(key(g, "expert_group_used_count"), 1);
+  c["routed_scaling_factor"] = g.get<float>(key(g, "expert_weights_scale"), 1.0f);
+  c["norm_topk_prob"] = g.get<bool>(key(g, "expert_weights_norm"), false);
+  c["first_k_dense_replace"] = g.get<int>(key(g, "leading_dense_block_count"), 0);
+  if (const auto m = g.find<float>(key(g, "rope.scaling.yarn_log_multiplier"));
+      m && c.contains("rope_scaling"))
+    c["rope_scaling"]["mscale"] = c["rope_scaling"]["mscale_all_dim"] = *m * 10.0;
+}
+
 void exaone4(const GgufFile& g, Json& c) {
   if (g.has(key(g, "attention.sliding_window"))) sliding_window(g, c, 4);
   c.erase("sliding_window_pattern");  // a text like "LLLG" there, and layer_types says it
@@ -197,6 +228,17 @@ void starcoder2(const GgufFile& g, Json& c) {
   copy<int>(g, "attention.sliding_window", c, "sliding_window");
 }
 
+const GgufNames kDeepseek2 = {{"attn_q_a", "self_attn.q_a_proj"},
+                              {"attn_q_a_norm", "self_attn.q_a_layernorm"},
+                              {"attn_q_b", "self_attn.q_b_proj"},
+                              {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
+                              {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
+                              {"attn_k_b", "self_attn.embed_q"},
+                              {"attn_v_b", "self_attn.unembed_out"},
+                              {"exp_probs_b", "mlp.gate.e_score_correction_bias", GgufName::whole},
+                              {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
+                              {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
+                              {"ffn_down_shexp", "mlp.shared_experts.down_proj"}};
 const GgufNames kFusedMlp = {{"ffn_up", "mlp.gate_up_proj"}};
 const GgufNames kPostNorms = {{"post_attention_norm", "post_attention_layernorm"},
                               {"post_ffw_norm", "post_feedforward_layernorm"}};
@@ -252,6 +294,7 @@ const std::vector<GgufArchitecture> kArchitectures = {
     {"bert", "bert", kLayerNorm, kBert, nullptr, "gelu", "layer_norm_eps", "encoder.layer."},
     {"cohere2", "cohere2", kLayerNorm, {}, cohere2, "silu", "layer_norm_eps"},
     {"command-r", "cohere", kLayerNorm, {}, cohere, "silu", "layer_norm_eps"},
+    {"deepseek2", "deepseek_v3", kNothing, kDeepseek2, deepseek2},
     {"ernie4_5", "ernie4_5", kNothing, {}, ernie},
     {"exaone4", "exaone4", kNothing, kPostNorms, exaone4},
     {"gemma", "gemma", kNormPlusOne, {}, gemma, "gelu_pytorch_tanh"},

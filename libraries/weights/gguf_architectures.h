@@ -25,7 +25,8 @@ enum GgufTrait : unsigned {
 struct GgufName {
   std::string_view from, to;
   // GGUF drops dimensions of 1: as_row: [n] is published as [1, n]; as_filter: [n, k] as [n, 1, k].
-  enum Layout { same, as_row, as_filter } layout = same;
+  // whole: `to` is the published name, without ".weight" or ".bias" after it.
+  enum Layout { same, as_row, as_filter, whole } layout = same;
 };
 using GgufNames = std::vector<GgufName>;
 

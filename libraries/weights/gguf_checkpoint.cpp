@@ -188,8 +188,9 @@ Checkpoint load_checkpoint(const GgufFile& g) {
                                  : fmt::format("{}{}.{}", a.layers, parts.layer, row->to);
     const bool subtract = (a.traits & kNormPlusOne) && parts.base.ends_with("norm");
     mx::array array = subtract ? minus_one(tensor) : in_layout(tensor, row->layout);
-    if (!out.weights.emplace(path + std::string(parts.suffix), std::move(array)).second)
-      throw Error("{}: two tensors are '{}{}'", g.where(), path, parts.suffix);
+    const std::string suffix(row->layout == GgufName::whole ? "" : parts.suffix);
+    if (!out.weights.emplace(path + suffix, std::move(array)).second)
+      throw Error("{}: two tensors are '{}{}'", g.where(), path, suffix);
     if (parts.suffix != ".weight" || tensor.shape.size() < 2) {
       if (tensor.quantized)
         throw Error("{}: tensor '{}' is quantised, expected plain numbers", g.where(), name);

@@ -63,7 +63,11 @@ Quantization read_quantization(const Json& config, const std::string& where) {
   if (it == config.end() || it->is_null()) return out;
   const std::string at = where + ": " + key;
   if (!it->is_object()) throw Error("{}: expected an object, found {}", at, describe(*it));
-  if (const auto method = it->find("quant_method"); method != it->end() && *method != "mlx")
+  const auto method = it->find("quant_method");
+  // BitNet's layers hold ternary weights of their own kind (nn/bit_linear.h); the rest is plain.
+  if (method != it->end() && *method == "bitnet" && key == std::string_view("quantization_config"))
+    return out;
+  if (method != it->end() && *method != "mlx")
     throw Error(
         "{}: quant_method {} is not supported; use a checkpoint that mlx_lm.convert or "
         "llama.cpp has quantised",

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "llm/blocks/config.h"
 #include "lm_common/kv_cache.h"
@@ -11,13 +13,24 @@
 
 namespace mlxcpp::llm {
 
+// The norm of queries and keys before they turn.
+enum class QkNorm {
+  none,
+  rms,            // RMS norm of each head
+  rms_plus_one,   // in Gemma's form, 1 + weight
+  rms_all_heads,  // RMS norm over the heads together
+  layer,          // LayerNorm of each head, with bias
+  layer_by_head,  // LayerNorm of each head without bias, a weight of its own for every head
+};
+
 // What differs between families in grouped-query attention.
 struct AttentionOptions {
   std::optional<float> scale;  // default: 1/sqrt(head_dim)
   bool qkv_bias = false;
   bool output_bias = false;
-  bool qk_norm = false;        // RMS norm of each head's queries and keys
-  bool norm_plus_one = false;  // ... in Gemma's form, 1 + weight
+  bool qkv_grouped = false;  // rows of a fused projection: of each key head its queries, key, value
+  QkNorm qk_norm = QkNorm::none;
+  std::string output_norm = "";  // name of an RMS norm of what the output projection gets; "": none
   std::optional<int> window;
   float softcap = 0.0f;
   std::shared_ptr<const nn::RoPE>
@@ -33,13 +46,19 @@ class Attention : public nn::Module {
   mx::array operator()(const mx::array& x, KVCache* cache) const;
 
  private:
+  // Queries, keys and values of x, [B, L, heads, head_dim] each.
+  std::array<mx::array, 3> project(const mx::array& x) const;
+
   const int heads_, kv_heads_, head_dim_;
+  const bool qkv_grouped_;
   const std::shared_ptr<const nn::RoPE> rope_;
   const kernels::AttentionOptions attention_;
 
  public:
-  nn::Child<nn::Linear> q_proj, k_proj, v_proj, o_proj;
-  nn::Child<nn::RMSNorm> q_norm{this, "q_norm", nn::absent}, k_norm{this, "k_norm", nn::absent};
+  nn::Child<nn::Linear> q_proj, k_proj, v_proj, qkv_proj;  // three, or one
+  nn::Child<nn::RMSNorm> output_norm;
+  nn::Child<nn::Linear> o_proj;
+  nn::Child<nn::Layer> q_norm, k_norm;  // see [B, L, heads, head_dim]
 };
 
 }  // namespace mlxcpp::llm

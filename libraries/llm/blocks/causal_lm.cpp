@@ -1,5 +1,7 @@
 #include "llm/blocks/causal_lm.h"
 
+#include <charconv>
+
 namespace mlxcpp::llm {
 
 mx::array to_compute_dtype(const mx::array& x) {
@@ -30,6 +32,17 @@ nn::Weights language_model_weights(nn::Weights weights) {
       out.emplace(name, w);
   }
   return out;
+}
+
+nn::Weights drop_further_layers(nn::Weights weights, std::string_view prefix, int layers) {
+  std::erase_if(weights, [&](const auto& entry) {
+    const std::string& name = entry.first;
+    int layer = -1;
+    if (name.starts_with(prefix))
+      std::from_chars(name.data() + prefix.size(), name.data() + name.size(), layer);
+    return layer >= layers;
+  });
+  return weights;
 }
 
 }  // namespace mlxcpp::llm

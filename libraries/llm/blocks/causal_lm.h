@@ -22,6 +22,10 @@ mx::array softcap(const mx::array& x, float cap);
 // form) or "model.language_model." (new form); towers and projectors are left out.
 nn::Weights language_model_weights(nn::Weights weights);
 
+// Without the layers from number `layers` on, which predict further tokens (MTP):
+// "model.layers.61.embed_tokens.weight" for the prefix "model.layers." and 61 layers.
+nn::Weights drop_further_layers(nn::Weights weights, std::string_view prefix, int layers);
+
 // Embedding, layers, final norm: the part that checkpoints call "model". Layer is made by
 // Layer(config, index) and called as layer(h, cache).
 template <class Config, class Layer, class Norm = nn::RMSNorm>
@@ -31,9 +35,9 @@ class Decoder : public nn::Module {
   template <class... NormArgs>
   Decoder(const Config& c, float embedding_scale, NormArgs&&... norm_args)
       : embedding_scale_(embedding_scale),
-        embed_tokens(this, "embed_tokens", c.vocab_size, c.hidden_size),
-        layers(this, "layers"),
-        norm(this, "norm", c.hidden_size, std::forward<NormArgs>(norm_args)...) {
+        embed_tokens(this, c.names.embed_tokens, c.vocab_size, c.hidden_size),
+        layers(this, c.names.layers),
+        norm(this, c.names.norm, c.hidden_size, std::forward<NormArgs>(norm_args)...) {
     for (int i = 0; i < c.num_hidden_layers; ++i) layers.emplace_back(c, i);
   }
 
@@ -64,19 +68,24 @@ class CausalLM : public LanguageModel {
  public:
   template <class... NormArgs>
   explicit CausalLM(const Config& config, float embedding_scale, NormArgs&&... norm_args)
-      : c(config), model(this, "model", c, embedding_scale, std::forward<NormArgs>(norm_args)...) {
-    if (!c.tie_word_embeddings) lm_head.emplace(c.hidden_size, c.vocab_size);
+      : c(config),
+        model(this, c.names.model, c, embedding_scale, std::forward<NormArgs>(norm_args)...),
+        lm_head(this, c.names.lm_head, nn::absent) {
+    if (!c.tie_word_embeddings) lm_head.emplace(c.hidden_size, c.vocab_size, c.lm_head_bias);
   }
 
   mx::array embed(const mx::array& ids) const override { return model->embed(ids); }
   mx::array hidden(const mx::array& ids, Caches& caches) const override {
     return model(model->embed(ids), caches);
   }
-  mx::array hidden_from(const mx::array& embeddings, Caches& caches) const override {
+  mx::array hidden_from(const mx::array& embeddings, const mx::array&,
+                        Caches& caches) const override {
     return model(embeddings, caches);
   }
   mx::array logits(const mx::array& hidden) const override {
-    return lm_head ? lm_head(hidden) : model->embed_tokens->as_linear(hidden);
+    const auto y = lm_head ? lm_head(hidden) : model->embed_tokens->as_linear(hidden);
+    return softcap(c.logits_multiplier == 1.0f ? y : y * mx::array(c.logits_multiplier, y.dtype()),
+                   c.final_logit_softcapping);
   }
 
   // A rotating cache for each layer with a window, else what the options ask for.
@@ -91,13 +100,15 @@ class CausalLM : public LanguageModel {
     // Old checkpoints carry the rotary table; tied ones may repeat the embedding.
     std::erase_if(weights,
                   [](const auto& entry) { return entry.first.ends_with("rotary_emb.inv_freq"); });
-    if (c.tie_word_embeddings) weights.erase("lm_head.weight");
+    if (c.tie_word_embeddings)
+      for (const char* part : {".weight", ".scales", ".biases"})
+        weights.erase(c.names.lm_head + part);
     return weights;
   }
 
   const Config c;  // layers may refer to it
   nn::Child<Decoder<Config, Layer, Norm>> model;
-  nn::Child<nn::Linear> lm_head{this, "lm_head", nn::absent};
+  nn::Child<nn::Linear> lm_head;
 };
 
 }  // namespace mlxcpp::llm

@@ -10,6 +10,37 @@ void read_size(ConfigReader& v, const char* key, int& out) {
   if (out <= 0) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
 }
 
+void read_softcap(ConfigReader& v, const char* key, float& out) {
+  v.maybe(key, out);
+  if (v.json().contains(key) && v.json()[key].is_null()) out = 0;
+  if (!(out >= 0)) throw Error("{}: '{}' must be positive or null, found {}", v.where(), key, out);
+}
+
+void RopeByLayerType::read(ConfigReader& v, int head_dim) {
+  nn::RopeConfig rope;
+  rope.theta = 1e6;
+  rope.read(v, head_dim, "full_attention");
+  full = std::make_shared<const nn::RoPE>(rope);
+  nn::RopeConfig local;
+  local.head_dim = head_dim;
+  local.theta = 1e4;
+  v.skip("rope_local_base_freq");
+  if (v.json().contains("rope_parameters"))
+    local.read(v, head_dim, "sliding_attention");
+  else
+    v.maybe("rope_local_base_freq", local.theta);
+  sliding = std::make_shared<const nn::RoPE>(local);
+}
+
+void skip_media_keys(ConfigReader& v) {
+  for (const char* key :
+       {"audio_config", "audio_soft_tokens_per_image", "audio_token_id", "boa_token_id",
+        "boi_token_id", "boi_token_index", "eoa_token_id", "eoa_token_index", "eoi_token_id",
+        "eoi_token_index", "image_token_id", "image_token_index", "mm_tokens_per_image",
+        "vision_config", "vision_soft_tokens_per_image"})
+    v.skip(key);
+}
+
 bool DecoderConfig::is_sliding(int layer) const {
   if (!sliding_window) return false;
   return layer_types.empty() || layer_types[layer] == "sliding_attention";
@@ -20,10 +51,14 @@ std::optional<int> DecoderConfig::window(int layer) const {
 }
 
 void DecoderConfig::fields(ConfigReader& v) {
+  read_size(v, "intermediate_size", intermediate_size);
+  fields_but_intermediate_size(v);
+}
+
+void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   read_size(v, "vocab_size", vocab_size);
   read_size(v, "hidden_size", hidden_size);
   read_size(v, "num_hidden_layers", num_hidden_layers);
-  read_size(v, "intermediate_size", intermediate_size);
   read_size(v, "num_attention_heads", num_attention_heads);
   v.maybe("num_key_value_heads", num_key_value_heads);
   v.maybe("head_dim", head_dim);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -8,6 +9,23 @@
 #include "nn/rope.h"
 
 namespace mlxcpp::llm {
+
+// What a family's checkpoints call the parts of a decoder. The tree has the published names, so
+// that settings and adapters that speak of a layer by its path find it.
+struct DecoderNames {
+  std::string model = "model", embed_tokens = "embed_tokens", layers = "layers", norm = "norm",
+              lm_head = "lm_head";
+  // of a layer
+  std::string input_layernorm = "input_layernorm", self_attn = "self_attn",
+              post_attention_layernorm = "post_attention_layernorm", mlp = "mlp";
+  // of attention
+  std::string q_proj = "q_proj", k_proj = "k_proj", v_proj = "v_proj", o_proj = "o_proj",
+              q_norm = "q_norm", k_norm = "k_norm";
+  std::string qkv_proj = "";  // one projection for all: rows of the queries, then keys, then values
+  // of the MLP
+  std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
+  std::string gate_up_proj = "";  // both in one, rows of the gate first
+};
 
 // The fields of config.json that nearly every decoder has, under their published names. A family's
 // config derives from it, sets its own defaults (those of transformers' configuration class) in its
@@ -21,15 +39,24 @@ struct DecoderConfig {
   std::optional<int> num_key_value_heads;
   std::optional<int> head_dim;
   int max_position_embeddings = 0;
-  float rms_norm_eps = 1e-6f;
+  float rms_norm_eps = 1e-6f;  // of LayerNorm, too; families with another key for it read that
   std::string hidden_act = "silu";
   bool tie_word_embeddings = false;
   bool attention_bias = false;
   bool mlp_bias = false;
   nn::RopeConfig rope;
+  DecoderNames names;  // not of config.json: set by the family's constructor
   std::optional<int> sliding_window;
   std::vector<std::string>
       layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
+
+  // What only some families have: they set it or read it themselves.
+  bool norm_plus_one = false;  // RMS norms are of Gemma's form, 1 + weight
+  bool norm_bias = true;       // LayerNorms have a bias
+  bool lm_head_bias = false;
+  float residual_multiplier = 1.0f;  // on what attention and MLP add
+  float logits_multiplier = 1.0f;
+  float final_logit_softcapping = 0.0f;  // 0: none
 
   int kv_heads() const { return num_key_value_heads.value_or(num_attention_heads); }
   int head_size() const { return head_dim.value_or(hidden_size / num_attention_heads); }
@@ -40,9 +67,40 @@ struct DecoderConfig {
   // Reads and validates: sizes are positive (required unless the family has a default), heads
   // divide.
   void fields(ConfigReader& v);
+
+ protected:
+  // The same without intermediate_size, for families that have a list of them.
+  void fields_but_intermediate_size(ConfigReader& v);
 };
 
 // A size that must be positive; required unless `out` already has a default.
 void read_size(ConfigReader& v, const char* key, int& out);
+
+// A soft cap: positive, or null for none (0). Absent: `out` keeps its value.
+void read_softcap(ConfigReader& v, const char* key, float& out);
+
+// Rope of models whose sliding layers have a base of their own (Gemma 3). Older configs have a key
+// for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
+struct RopeByLayerType {
+  std::shared_ptr<const nn::RoPE> full, sliding;
+
+  void read(ConfigReader& v, int head_dim);
+};
+
+// The keys of pictures and sound in the config of a multimodal checkpoint.
+void skip_media_keys(ConfigReader& v);
+
+// config.json of a multimodal checkpoint whose language model alone is wanted: towers and what
+// joins them are left to the model that sees and hears.
+template <class TextConfig>
+struct TextPart {
+  TextConfig text;
+
+  void fields(ConfigReader& v) {
+    v.need("text_config", text);
+    v.maybe("tie_word_embeddings", text.tie_word_embeddings);
+    skip_media_keys(v);
+  }
+};
 
 }  // namespace mlxcpp::llm

@@ -9,19 +9,34 @@ namespace mlxcpp::llm {
 namespace mx = mlx::core;
 
 // down(act(gate(x)) * up(x)): SwiGLU and its kin (arXiv 2002.05202).
-class GatedMLP : public nn::Module {
+class GatedMLP : public nn::Layer {
  public:
   // hidden_act is the config's name of the activation (nn::activation_names()).
-  GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act,
-           bool bias = false);
+  GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias = false,
+           const DecoderNames& names = {});
 
-  mx::array operator()(const mx::array& x) const;
+  mx::array operator()(const mx::array& x) const override;
 
  private:
   const nn::GatedActivation act_;
 
  public:
-  nn::Child<nn::Linear> gate_proj, up_proj, down_proj;
+  nn::Child<nn::Linear> gate_proj, up_proj, gate_up_proj;  // two, or one
+  nn::Child<nn::Linear> down_proj;
+};
+
+// down(act(up(x))).
+class MLP : public nn::Layer {
+ public:
+  explicit MLP(const DecoderConfig& c);
+
+  mx::array operator()(const mx::array& x) const override { return down_proj(act_(up_proj(x))); }
+
+ private:
+  const nn::ActivationFn act_;
+
+ public:
+  nn::Child<nn::Linear> up_proj, down_proj;
 };
 
 }  // namespace mlxcpp::llm

@@ -1,27 +1,39 @@
 // Llama (arXiv 2302.13971, 2307.09288, 2407.21783) and the families that differ from it by a
-// switch: Mistral (sliding window), Qwen2 (biases on q, k, v), Qwen3 (norms on queries and keys).
+// switch: Mistral (sliding window), Qwen2 (biases on q, k, v), MiMo (Qwen2 and layers that predict
+// further tokens, which are dropped), Qwen3 (norms on queries and keys), SmolLM3 (layers without
+// positions), Ernie 4.5 (pairs rotate as neighbours, biases everywhere).
 // Reference: transformers modeling_llama.py, modeling_mistral.py, modeling_qwen2.py,
-// modeling_qwen3.py.
-#include "llm/blocks/attention.h"
+// modeling_qwen3.py, modeling_smollm3.py, modeling_ernie4_5.py; mlx_lm mimo.py.
 #include "llm/blocks/causal_lm.h"
-#include "llm/blocks/mlp.h"
+#include "llm/blocks/decoder_layer.h"
 #include "llm/models.h"
 
 namespace mlxcpp::llm {
 namespace {
 
 struct LlamaConfig : DecoderConfig {
-  bool qkv_bias = false, output_bias = false, qk_norm = false;
+  bool qkv_bias = false, output_bias = false;
+  QkNorm qk_norm = QkNorm::none;
+  bool rope_traditional = false;    // GGUF files order the rotated pairs so
+  std::vector<int> no_rope_layers;  // 0: a layer without rope; empty: none is
   std::shared_ptr<const nn::RoPE> rope_table;
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
     qkv_bias = output_bias = attention_bias;
-    bool rope_traditional = false;  // GGUF files order the rotated pairs so
     v.maybe("rope_traditional", rope_traditional);
     rope.read(v, head_size());
     rope_table = std::make_shared<const nn::RoPE>(rope, rope_traditional);
   }
+
+  AttentionOptions attention(int layer) const {
+    return {.qkv_bias = qkv_bias,
+            .output_bias = output_bias,
+            .qk_norm = qk_norm,
+            .window = window(layer),
+            .rope = has_rope(layer) ? rope_table : nullptr};
+  }
+  bool has_rope(int layer) const { return no_rope_layers.empty() || no_rope_layers[layer] != 0; }
 };
 
 struct MistralConfig : LlamaConfig {};
@@ -51,36 +63,72 @@ struct Qwen3Config : Qwen2Config {
   void fields(ConfigReader& v) {
     Qwen2Config::fields(v);
     qkv_bias = output_bias = attention_bias;
-    qk_norm = true;
+    qk_norm = QkNorm::rms;
   }
 };
 
-struct Block final : nn::Module {
-  Block(const LlamaConfig& c, int index)
-      : input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps),
-        self_attn(this, "self_attn", c,
-                  AttentionOptions{.qkv_bias = c.qkv_bias,
-                                   .output_bias = c.output_bias,
-                                   .qk_norm = c.qk_norm,
-                                   .window = c.window(index),
-                                   .rope = c.rope_table}),
-        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps),
-        mlp(this, "mlp", c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias) {}
+struct SmolLM3Config : LlamaConfig {
+  SmolLM3Config() { tie_word_embeddings = true; }
 
-  nn::Child<nn::RMSNorm> input_layernorm;
-  nn::Child<Attention> self_attn;
-  nn::Child<nn::RMSNorm> post_attention_layernorm;
-  nn::Child<GatedMLP> mlp;
-
-  mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const auto h = x + self_attn(input_layernorm(x), cache);
-    return h + mlp(post_attention_layernorm(h));
+  void fields(ConfigReader& v) {
+    LlamaConfig::fields(v);
+    int no_rope_layer_interval = 4;
+    read_size(v, "no_rope_layer_interval", no_rope_layer_interval);
+    v.maybe("no_rope_layers", no_rope_layers);
+    if (no_rope_layers.empty())
+      for (int i = 1; i <= num_hidden_layers; ++i)
+        no_rope_layers.push_back(i % no_rope_layer_interval != 0);
+    if (no_rope_layers.size() != static_cast<size_t>(num_hidden_layers))
+      throw Error("{}: 'no_rope_layers' has {} entries, expected {}, one a layer", v.where(),
+                  no_rope_layers.size(), num_hidden_layers);
+    bool use_sliding_window = false;
+    v.maybe("use_sliding_window", use_sliding_window);
+    v.skip("max_window_layers");
+    if (!use_sliding_window) {
+      sliding_window.reset();
+    } else if (layer_types.empty()) {
+      for (int i = 0; i < num_hidden_layers; ++i)
+        layer_types.push_back(has_rope(i) ? "full_attention" : "sliding_attention");
+    }
   }
 };
 
-template <class Config>
+struct Ernie45Config : LlamaConfig {
+  Ernie45Config() {
+    tie_word_embeddings = true;
+    rope.theta = 500000;
+    rope_traditional = true;
+  }
+
+  void fields(ConfigReader& v) {
+    LlamaConfig::fields(v);
+    bool use_bias = false;
+    v.maybe("use_bias", use_bias);
+    v.only("compression_ratio", 1.0);
+    qkv_bias = output_bias = mlp_bias = use_bias;
+  }
+};
+
+struct Block final : PreNormLayer<> {
+  Block(const LlamaConfig& c, int index) : PreNormLayer(c, gated_mlp(c), c.attention(index)) {}
+};
+
+struct Llama : CausalLM<LlamaConfig, Block> {
+  explicit Llama(const LlamaConfig& c) : CausalLM(c, 1.0f, c.rms_norm_eps) {}
+};
+
+struct MiMo final : Llama {
+  using Llama::Llama;
+
+  nn::Weights sanitize(nn::Weights weights) const override {
+    std::erase_if(weights, [](const auto& w) { return w.first.starts_with("model.mtp_layers."); });
+    return Llama::sanitize(std::move(weights));
+  }
+};
+
+template <class Config, class Model = Llama>
 std::unique_ptr<LanguageModel> make(const Config& c) {
-  return std::make_unique<CausalLM<LlamaConfig, Block>>(c, 1.0f, c.rms_norm_eps);
+  return std::make_unique<Model>(c);
 }
 
 }  // namespace
@@ -88,6 +136,9 @@ std::unique_ptr<LanguageModel> make(const Config& c) {
 Creator llama() { return creator(make<LlamaConfig>); }
 Creator mistral() { return creator(make<MistralConfig>); }
 Creator qwen2() { return creator(make<Qwen2Config>); }
+Creator mimo() { return creator(make<Qwen2Config, MiMo>); }
 Creator qwen3() { return creator(make<Qwen3Config>); }
+Creator smollm3() { return creator(make<SmolLM3Config>); }
+Creator ernie4_5() { return creator(make<Ernie45Config>); }
 
 }  // namespace mlxcpp::llm

@@ -1,0 +1,87 @@
+// Mixtures of experts (arXiv 1701.06538, 2101.03961): a router gives each token to a few of many
+// MLPs and weighs their answers.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "llm/blocks/mlp.h"
+#include "nn/switch_layers.h"
+
+namespace mlxcpp::llm {
+
+// How a router's logits become a choice of experts. Fields as config.json has them.
+struct RoutingOptions {
+  enum class Scores { softmax, sigmoid };
+  // What a group of experts is worth: its best expert (DeepSeek V2), or its best two (V3).
+  enum class GroupScore { best, best_two };
+
+  int num_experts = 0;
+  int num_experts_per_tok = 0;
+  Scores scores = Scores::softmax;
+  bool norm_topk_prob = false;         // the weights of the chosen sum to 1
+  float norm_epsilon = 1e-20f;         // added to the sum that they are divided by
+  float routed_scaling_factor = 1.0f;  // multiplies the weights
+  int n_group = 1, topk_group = 1;     // the choice is limited to the best groups
+  GroupScore group_score = GroupScore::best_two;
+
+  // Error, which `where` starts, unless the numbers fit each other.
+  void check(const std::string& where) const;
+};
+
+struct Routing {
+  mx::array experts;  // uint32 [..., k]
+  mx::array weights;  // [..., k]
+};
+
+// logits [..., num_experts] (computed in f32). The correction bias [num_experts] of DeepSeek V3
+// (arXiv 2408.15664) takes part in the choice and not in the weights.
+Routing route(const mx::array& logits, const RoutingOptions& o,
+              const std::optional<mx::array>& correction_bias = {});
+
+struct MoEOptions {
+  RoutingOptions routing;
+  int moe_intermediate_size = 0;
+  bool router_bias = false;
+  int shared_intermediate_size = 0;  // of the MLP that every token goes through; 0: none
+  bool shared_gate = false;          // the shared MLP's answer times sigmoid(gate(x)) (Qwen2-MoE)
+  // Under which names checkpoints have the parts; no name: no such part.
+  std::string gate = "gate", switch_mlp = "switch_mlp", shared_experts = "shared_experts",
+              shared_expert_gate = "shared_expert_gate", correction_bias = "";
+};
+
+// sum over the chosen experts of weight * expert(x), plus the shared experts' answer.
+class MoE : public nn::Layer {
+ public:
+  MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o);
+
+  mx::array operator()(const mx::array& x) const override;
+
+ protected:
+  // For routers of a kind of their own.
+  virtual Routing choose(const mx::array& logits) const;
+
+ private:
+  const RoutingOptions routing_;
+
+ public:
+  nn::Child<nn::Linear> gate;
+  nn::Param correction_bias;
+  nn::Child<nn::SwitchGLU> switch_mlp;
+  nn::Child<GatedMLP> shared_experts;
+  nn::Child<nn::Linear> shared_expert_gate;
+};
+
+// How a family's checkpoints name what lies in a SwitchGLU.
+struct ExpertNames {
+  std::string experts = "experts", switch_mlp = "switch_mlp";
+  std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
+};
+
+// Published experts in the stacked form of SwitchGLU: "...experts.7.up_proj.weight" of every expert
+// (and its scales, biases, bias) becomes row 7 of "...switch_mlp.up_proj.weight"; transformers'
+// "...experts.gate_up_proj" [E, 2I, H] is cut in two. Error when an expert is missing.
+nn::Weights stack_experts(nn::Weights weights, const ExpertNames& names = {});
+
+}  // namespace mlxcpp::llm

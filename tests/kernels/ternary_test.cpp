@@ -1,0 +1,87 @@
+// Products with packed ternary matrices against the same by plain operations.
+
+#include "kernels/ternary.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "kernel_testing.h"
+
+namespace mlxcpp::kernels {
+namespace {
+
+using namespace testing;
+
+// Codes 0, 1, 2 in two bits each, four rows in a byte.
+mx::array random_packed(int rows, int cols, uint64_t seed) {
+  const auto codes =
+      mx::random::randint(0, 3, {4, rows / 4, cols}, mx::int32, mx::random::key(seed));
+  const auto shifts = mx::reshape(mx::array({1, 4, 16, 64}), {4, 1, 1});
+  return mx::astype(mx::sum(codes * shifts, 0), mx::uint8);
+}
+
+TEST(Ternary, UnpacksFourRowsOfAByte) {
+  // Bits 2j and 2j + 1 are row j of four: 1 + 4 * 0 + 16 * 2 + 64 * 1.
+  const auto w = unpack_ternary(mx::array({97}, {1, 1}, mx::uint8), mx::float32);
+  EXPECT_EQ(w.shape(), (mx::Shape{4, 1}));
+  EXPECT_EQ(values(w), (std::vector<double>{0, -1, 1, 0}));
+}
+
+TEST(Ternary, AllSizes) {
+  const auto scale = mx::array({0.37f});
+  for_each_isa([&] {
+    for (const int m : {1, 2, 3, 5, 11, 40})
+      for (const int n : {4, 12, 68})
+        for (const int k : {1, 7, 16, 33, 128}) {
+          const auto x = random({m, k}, mx::float32, 1);
+          const auto packed = random_packed(n, k, 2);
+          const auto want =
+              mx::matmul(x, mx::transpose(unpack_ternary(packed, mx::float32))) * scale;
+          expect_close(ternary_matmul(x, packed, scale), want, 1e-5,
+                       fmt::format("{} {} {}", m, n, k));
+        }
+  });
+}
+
+TEST(Ternary, AllTypesAndLayouts) {
+  const auto packed = random_packed(16, 24, 3);
+  const auto w = mx::transpose(unpack_ternary(packed, mx::float32));
+  for (const mx::Dtype dtype : kFloatDtypes) {
+    const auto x = mx::swapaxes(random({2, 24, 5}, dtype, 4), 1, 2);
+    const auto y = ternary_matmul(x, packed, mx::array({2.0f}));
+    EXPECT_EQ(y.dtype(), dtype);
+    expect_close(y, mx::matmul(mx::astype(x, mx::float32), w) * mx::array(2.0f),
+                 4 * epsilon(dtype));
+  }
+}
+
+TEST(Ternary, RowsDoNotDependOnTheirNumber) {
+  const auto x = random({23, 50}, mx::float32, 5);
+  const auto packed = random_packed(20, 50, 6);
+  const auto all = values(ternary_matmul(x, packed, mx::array({1.0f})));
+  for (const int r : {0, 4, 22}) {
+    const auto one =
+        values(ternary_matmul(mx::slice(x, {r, 0}, {r + 1, 50}), packed, mx::array({1.0f})));
+    EXPECT_EQ(one, std::vector<double>(all.begin() + 20 * r, all.begin() + 20 * (r + 1)));
+  }
+}
+
+TEST(Ternary, GradientOfX) {
+  const auto packed = random_packed(8, 12, 7);
+  const auto f = [&](const mx::array& x) {
+    return mx::sum(ternary_matmul(x, packed, mx::array({0.5f})));
+  };
+  const auto got = mx::grad(f)(random({3, 12}, mx::float32, 8));
+  const auto rows = mx::sum(unpack_ternary(packed, mx::float32), 0, true) * mx::array(0.5f);
+  expect_close(got, mx::broadcast_to(rows, {3, 12}), 1e-6);
+}
+
+TEST(Ternary, RefusesShapesThatDoNotFit) {
+  const auto packed = random_packed(8, 12, 9);
+  EXPECT_THROW(ternary_matmul(mx::ones({2, 11}), packed, mx::array({1.0f})), Error);
+  EXPECT_THROW(ternary_matmul(mx::ones({2, 12}), packed, mx::ones({2})), Error);
+  EXPECT_THROW(ternary_matmul(mx::ones({2, 12}), mx::ones({2, 12}), mx::array({1.0f})), Error);
+}
+
+}  // namespace
+}  // namespace mlxcpp::kernels

@@ -1,0 +1,64 @@
+// What a family's config.json says wrong is refused before any weight is read, in one line that
+// names the key.
+#include <gtest/gtest.h>
+
+#include "../support/throws.h"
+#include "llm/registry.h"
+
+namespace mlxcpp::llm {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Case {
+  const char* fixture;
+  const char* change;    // merged into its config.json
+  const char* expected;  // in the message
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.fixture << " " << c.change; }
+
+const Case kCases[] = {
+    {"baichuan_m1", R"({"conv_window": 3})", "conv_window"},
+    {"baichuan_m1", R"({"sliding_window_layers": [9]})", "sliding_window_layers"},
+    {"baichuan_m1", R"({"num_swa_attention_heads": 3})", "do not divide"},
+    {"bitnet",
+     R"({"quantization_config": {"quant_method": "bitnet", "quantization_mode": "online"}})",
+     "quantization_mode"},
+    {"bitnet", R"({"intermediate_size": 98})", "multiple of 4"},
+    {"bitnet", R"({"hidden_act": "relu3"})", "relu3"},
+    {"deepseek_v3", R"({"kv_lora_rank": -1})", "kv_lora_rank"},
+    {"deepseek_v3", R"({"scoring_func": "softmax"})", "scoring_func"},
+    {"deepseek_v3", R"({"n_group": 3})", "n_group"},
+    {"deepseek_v3", R"({"num_experts_per_tok": 9})", "num_experts_per_tok"},
+    {"deepseek_v3", R"({"rope_scaling": {"type": "spiral"}})", "spiral"},
+    {"ernie4_5", R"({"compression_ratio": 2.0})", "compression_ratio"},
+    {"exaone4", R"({"layer_types": null, "sliding_window_pattern": "LXG"})",
+     "sliding_window_pattern"},
+    {"exaone4", R"({"reorder_and_qk_norm": false})", "reorder_and_qk_norm"},
+    {"internlm2", R"({"num_key_value_heads": 3})", "num_key_value_heads"},
+    {"lfm2", R"({"conv_L_cache": 0})", "conv_L_cache"},
+    {"lfm2", R"({"conv_dim": 32})", "conv_dim"},
+    {"lfm2", R"({"layer_types": null, "full_attn_idxs": [7]})", "full_attn_idxs"},
+    {"mimo", R"({"use_mrope": true})", "use_mrope"},
+    {"mixtral", R"({"num_local_experts": null})", "num_local_experts"},
+    {"qwen3_moe", R"({"num_experts_per_tok": 0})", "num_experts_per_tok"},
+    {"qwen3_moe", R"({"moe_intermediate_size": -2})", "moe_intermediate_size"},
+    {"qwen3_moe", R"({"router_temperature": 2})", "router_temperature"},
+    {"smollm3", R"({"no_rope_layers": [1, 1]})", "no_rope_layers"},
+};
+
+class BadConfig : public ::testing::TestWithParam<Case> {};
+
+TEST_P(BadConfig, IsRefusedByName) {
+  const std::string file =
+      std::string(MLXCPP_GOLDEN) + "/llm/" + GetParam().fixture + "/config.json";
+  Json config = read_json(file);
+  EXPECT_NO_THROW(model_types().make(config));
+  config.merge_patch(Json::parse(GetParam().change));
+  EXPECT_THAT(test::error_of([&] { model_types().make(config); }), HasSubstr(GetParam().expected));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, BadConfig, ::testing::ValuesIn(kCases));
+
+}  // namespace
+}  // namespace mlxcpp::llm

@@ -1,0 +1,269 @@
+"""Writes tests/golden/gguf: F32 GGUF files with the weights of fixtures in tests/golden/llm, laid out as
+llama.cpp's converter (convert_hf_to_gguf.py) lays them out. `./mlx-run golden tests/golden/gguf` holds each to
+the numbers of its twin.
+
+    pip install numpy safetensors gguf [llama-cpp-python]
+    python tests/scripts/make_gguf_twins.py [NAME ...]       # of FAMILIES below
+    python tests/scripts/make_gguf_twins.py --check [NAME ...]  # greedy tokens of llama.cpp against the twin's
+"""
+import json
+import math
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+from safetensors.numpy import load_file
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+U64 = 2**64 - 1
+
+
+def made(name, shape, mean, spread, seed):
+    """The values of a weights.json entry (tests/golden/README.md)."""
+    start = 0xCBF29CE484222325
+    for byte in name.encode():
+        start = ((start ^ byte) * 0x100000001B3) & U64
+    with np.errstate(over="ignore"):
+        z = np.uint64(start ^ seed) + np.arange(1, math.prod(shape) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    u = (z >> np.uint64(40)).astype(np.float64) / 2**24
+    return (mean + spread * (2 * u - 1)).astype(np.float32).reshape(shape)
+
+
+def checkpoint(folder):
+    config = json.loads((folder / "config.json").read_text())
+    weights = {}
+    if (folder / "weights.json").exists():
+        spec = json.loads((folder / "weights.json").read_text())
+        for name, t in spec["tensors"].items():
+            weights[name] = made(name, t["shape"], t["mean"], t["spread"], spec["seed"])
+    for file in ("raw.safetensors", "model.safetensors"):
+        if (folder / file).exists():
+            weights.update(load_file(folder / file))
+    return config, weights
+
+
+def permuted(w, heads):
+    """Rows of q or k for rotation in neighbouring pairs, as the converter of Llama writes them."""
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def permute_qk(c, weights):
+    for name, w in weights.items():
+        for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
+            if f".self_attn.{part}." in name:
+                weights[name] = permuted(w, c[heads])
+
+
+def stack_experts(weights):
+    """experts.E.gate_proj.weight -> experts.gate_proj.weight [E, ...]"""
+    stacks = {}
+    for name in [n for n in weights if ".experts." in n]:
+        before, after = name.split(".experts.")
+        expert, rest = after.split(".", 1)
+        stacks.setdefault(f"{before}.experts.{rest}", {})[int(expert)] = weights.pop(name)
+    for name, experts in stacks.items():
+        weights[name] = np.stack([experts[i] for i in range(len(experts))])
+
+
+# Of one family: what its converter does to config and weights beyond the common part. `w` is the GGUFWriter.
+
+
+def llama(w, c, weights):
+    permute_qk(c, weights)
+
+
+def qwen3_moe(w, c, weights):
+    w.add_expert_count(c["num_experts"])
+    w.add_expert_used_count(c["num_experts_per_tok"])
+    w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    stack_experts(weights)
+
+
+def internlm2(w, c, weights):
+    heads, kv = c["num_attention_heads"], c["num_key_value_heads"]
+    dim, per_group = c["hidden_size"] // heads, heads // kv
+    for name in [n for n in weights if ".wqkv." in n]:
+        grouped = weights.pop(name)
+        grouped = grouped.reshape(kv, per_group + 2, dim, *grouped.shape[1:])
+        parts = {"wq": grouped[:, :-2], "wk": grouped[:, -2], "wv": grouped[:, -1]}
+        for part, rows in parts.items():
+            rows = rows.reshape(-1, *grouped.shape[3:])
+            if part != "wv":
+                rows = permuted(rows, heads if part == "wq" else kv)
+            weights[name.replace("wqkv", part)] = rows
+
+
+def lfm2(w, c, weights):
+    w.add_shortconv_l_cache(c["conv_L_cache"])
+    w.add_head_count_kv([c["num_key_value_heads"] if t == "full_attention" else 0 for t in c["layer_types"]])
+    ff = int(2 * c["block_ff_dim"] / 3 * c["block_ffn_dim_multiplier"])
+    multiple = c["block_multiple_of"]
+    w.add_feed_forward_length((ff + multiple - 1) // multiple * multiple)
+    for name in weights:
+        if name.endswith("conv.conv.weight"):
+            weights[name] = weights[name].squeeze(1)
+
+
+def deepseek_v3(w, c, weights):
+    nope, rope, v, rank = (c[k] for k in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
+    w.add_head_count_kv(1)  # every head attends to the latents
+    w.add_key_length(rank + rope)
+    w.add_value_length(rank)
+    w.add_key_length_mla(nope + rope)
+    w.add_value_length_mla(v)
+    w.add_rope_dimension_count(rope)
+    w.add_q_lora_rank(c["q_lora_rank"])
+    w.add_kv_lora_rank(rank)
+    w.add_leading_dense_block_count(c["first_k_dense_replace"])
+    w.add_expert_count(c["n_routed_experts"])
+    w.add_expert_used_count(c["num_experts_per_tok"])
+    w.add_expert_shared_count(c["n_shared_experts"])
+    w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+    w.add_expert_group_count(c["n_group"])
+    w.add_expert_group_used_count(c["topk_group"])
+    w.add_expert_weights_scale(c["routed_scaling_factor"])
+    w.add_expert_weights_norm(c["norm_topk_prob"])
+    w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    w.add_rope_scaling_yarn_log_mul(0.1 * c["rope_scaling"]["mscale_all_dim"])
+    stack_experts(weights)
+    for name in [n for n in weights if n.endswith("kv_b_proj.weight")]:
+        heads = weights.pop(name).reshape(c["num_attention_heads"], nope + v, rank)
+        weights[name.replace("kv_b_proj", "k_b_proj")] = heads[:, :nope].swapaxes(1, 2)
+        weights[name.replace("kv_b_proj", "v_b_proj")] = heads[:, nope:]
+
+
+def nothing(w, c, weights):
+    pass
+
+
+# Fixture -> architecture of llama.cpp, and the function above.
+FAMILIES = {
+    "deepseek_v3": ("deepseek2", deepseek_v3),
+    "ernie4_5-plain": ("ernie4_5", nothing),
+    "exaone4-full": ("exaone4", nothing),
+    "internlm2": ("internlm2", internlm2),
+    "lfm2": ("lfm2", lfm2),
+    "llama": ("llama", llama),
+    "qwen2": ("qwen2", nothing),
+    "qwen3": ("qwen3", nothing),
+    "qwen3_moe-sparse": ("qwen3moe", qwen3_moe),
+    "smollm3-every4": ("smollm3", llama),
+}
+
+
+class Writer(gguf.GGUFWriter):
+    """A family's own value of a key replaces the common one."""
+
+    def add_key_value(self, key, val, vtype, sub_type=None):
+        self.kv_data[0].pop(key, None)
+        super().add_key_value(key, val, vtype, sub_type)
+
+
+def llama3_factors(c, s):
+    """Llama 3's scaling as factors of the wavelengths."""
+    dim = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    wavelength = 2 * np.pi * c["rope_theta"] ** (np.arange(0, dim, 2) / dim)
+    low, high = (s["original_max_position_embeddings"] / s[f"{x}_freq_factor"] for x in ("low", "high"))
+    smooth = (s["original_max_position_embeddings"] / wavelength - s["low_freq_factor"]) / (
+        s["high_freq_factor"] - s["low_freq_factor"])
+    between = 1 / ((1 - smooth) / s["factor"] + smooth)
+    return np.where(wavelength < high, 1.0, np.where(wavelength > low, s["factor"], between)).astype(np.float32)
+
+
+def common(w, c, weights):
+    w.add_context_length(c["max_position_embeddings"])
+    w.add_embedding_length(c["hidden_size"])
+    w.add_block_count(c["num_hidden_layers"])
+    w.add_feed_forward_length(c.get("intermediate_size", 4 * c["hidden_size"]))
+    w.add_head_count(c["num_attention_heads"])
+    w.add_head_count_kv(c.get("num_key_value_heads") or c["num_attention_heads"])
+    if c.get("head_dim"):
+        w.add_key_length(c["head_dim"])
+        w.add_value_length(c["head_dim"])
+    w.add_rope_dimension_count(c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"])
+    for field in ("rms_norm_eps", "norm_eps"):
+        if field in c:
+            w.add_layer_norm_rms_eps(c[field])
+    for field in ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"):
+        if field in c:
+            w.add_layer_norm_eps(c[field])
+    if "rope_theta" in c:
+        w.add_rope_freq_base(c["rope_theta"])
+    scaling = c.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type"))
+    if kind == "llama3":
+        weights["rope_freqs.weight"] = llama3_factors(c, scaling)
+    if kind in ("yarn", "linear"):
+        w.add_rope_scaling_type(gguf.RopeScalingType(kind))
+        w.add_rope_scaling_factor(scaling["factor"])
+        if kind == "yarn":
+            w.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+    w.add_vocab_size(c["vocab_size"])
+    w.add_tokenizer_model("none")
+
+
+def write(name):
+    arch, finish = FAMILIES[name]
+    folder = GOLDEN / "llm" / name
+    c, weights = checkpoint(folder)
+    out = GOLDEN / "gguf"
+    out.mkdir(exist_ok=True)
+    w = Writer(out / f"{name}.gguf", arch)
+    common(w, c, weights)
+    finish(w, c, weights)
+    names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
+                                     c["num_hidden_layers"])
+    if c.get("tie_word_embeddings"):
+        weights.pop("lm_head.weight", None)
+    for published in sorted(weights):
+        if published.startswith("rope_f"):
+            target = published
+        else:
+            target = names.get_name(published.replace("e_score_correction_bias", "e_score_correction.bias"),
+                                    try_suffixes=(".weight", ".bias"))
+            if target is None:
+                raise SystemExit(f"{name}: {arch} has no name for {published}")
+        w.add_tensor(target, np.ascontiguousarray(weights[published].astype(np.float32)))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    golden = json.loads((folder / "golden.json").read_text())
+    about = {"model": f"llm/{name}", "tolerance": golden["tolerance"],
+             "comments": [f"the weights of llm/{name} as a GGUF file of llama.cpp's architecture {arch}"]}
+    (out / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def check(name):
+    """llama.cpp's greedy choice at every step, fed the reference's tokens."""
+    import llama_cpp
+
+    golden = load_file(GOLDEN / "llm" / name / "golden.safetensors")
+    abs_tolerance = json.loads((GOLDEN / "llm" / name / "golden.json").read_text())["tolerance"]["abs"]
+    model = llama_cpp.Llama(str(GOLDEN / "gguf" / f"{name}.gguf"), n_ctx=256, n_threads=1, n_batch=64,
+                            logits_all=True, verbose=False, flash_attn=False, type_k=0, type_v=0)
+    prompt, generated = golden["prompt"][0], golden["generated"]
+    model.eval([int(t) for t in (*prompt, *generated[:-1])])
+    scores = model.scores[len(prompt) - 1 : len(prompt) - 1 + len(generated)]
+    far = golden["generated_margin"] >= 1e-3
+    same = scores.argmax(-1) == generated
+    worst = np.abs(scores[0] - golden["prompt_last_logits"]).max()
+    print(f"{name}: {int(same[far].sum())} of {int(far.sum())} greedy tokens as the twin's; "
+          f"logits differ by {worst:.2g} (tolerance {abs_tolerance:.2g})")
+    return bool(same[far].all())
+
+
+def main():
+    names = [a for a in sys.argv[1:] if not a.startswith("-")] or sorted(FAMILIES)
+    if "--check" in sys.argv:
+        raise SystemExit(0 if all([check(n) for n in names]) else 1)
+    for name in names:
+        write(name)
+
+
+if __name__ == "__main__":
+    main()
