@@ -94,8 +94,14 @@ int serve(const std::string& reference, kernels::Precision precision) {
 
 // --- The measuring side ---
 
+// One side of the comparison: how its processes are started.
+struct Side {
+  std::string name;
+  std::vector<std::string> command;
+};
+
 // Seconds until the model is loaded, until the first token, and peak memory: a fresh process.
-std::map<std::string, double> measure_process(const bench::Side& side) {
+std::map<std::string, double> measure_process(const Side& side) {
   const auto started = std::chrono::steady_clock::now();
   bench::Child child(side.command);
   std::map<std::string, double> out;
@@ -110,21 +116,24 @@ std::map<std::string, double> measure_process(const bench::Side& side) {
 using Measured = std::map<std::string, std::vector<double>>;  // point -> values
 
 // All points of all sides, in turns.
-std::vector<Measured> measure(const std::vector<bench::Side>& sides, int runs) {
+std::vector<Measured> measure(const std::vector<Side>& sides, int runs) {
   std::vector<Measured> out(sides.size());
   for (int run = 0; run < runs; ++run)
     for (size_t s = 0; s < sides.size(); ++s)
       for (const auto& [point, value] : measure_process(sides[s])) out[s][point].push_back(value);
-  const auto children = bench::start(sides);
-  for (const Point& point : kPoints) {
-    const auto values = bench::ask_in_turns(children, point.name, runs);
-    for (size_t s = 0; s < sides.size(); ++s) out[s][point.name] = values[s];
-  }
+  std::vector<std::unique_ptr<bench::Child>> children;
+  for (const Side& side : sides) children.push_back(std::make_unique<bench::Child>(side.command));
+  for (const Point& point : kPoints)
+    for (int run = -1; run < runs; ++run)  // the first is a warm-up
+      for (size_t s = 0; s < sides.size(); ++s) {
+        const double value = children[s]->ask(point.name).at("value");
+        if (run >= 0) out[s][point.name].push_back(value);
+      }
   return out;
 }
 
 bench::Row make_row(const Model& model, const Point& point, int threads,
-                    const std::vector<bench::Side>& sides, const std::vector<Measured>& measured) {
+                    const std::vector<Side>& sides, const std::vector<Measured>& measured) {
   bench::Row row{.bench = "llm",
                  .model = model.name,
                  .point = point.name,
@@ -173,15 +182,15 @@ int main(int argc, char** argv) {
       ::setenv("MLXCPP_NUM_THREADS", std::to_string(n).c_str(), 1);
       for (const Model& m : kModels) {
         if (std::string_view(m.name).find(model) == std::string_view::npos) continue;
-        std::vector<bench::Side> sides = {
+        std::vector<Side> sides = {
             {"mlxcpp", {argv[0], "--serve", m.reference, "--precision", precision}}};
         const std::string file = resolve_model(m.reference, {}).gguf.at(0).string();
         if (peers)
           for (const auto& form : m.peer_forms)
             for (const char* flash : {"off", "on"})
               sides.push_back({fmt::format("llama.cpp {}, flash {}", form, flash),
-                               {python, std::string(MLXCPP_PEERS) + "/llama_cpp_peer.py", file,
-                                form, std::to_string(n), flash}});
+                               {python, std::string(MLXCPP_PEERS) + "/llama_cpp_peer.py", file, form,
+                                std::to_string(n), flash}});
         const auto measured = measure(sides, runs);
         for (const auto& points :
              {std::span<const Point>(kProcessPoints), std::span<const Point>(kPoints)})

@@ -111,13 +111,24 @@ int serve(const std::string& name) {
 
 // --- The measuring side ---
 
+struct Side {
+  std::string name;
+  std::vector<std::string> command;
+};
+
 // Times of one point, in turns, and each side's peak memory in MB: processes of their own.
 void measure(const std::string& dtype, const std::string& point, int threads, int runs,
-             const std::vector<bench::Side>& sides, bool json) {
-  const auto children = bench::start(sides);
-  const auto times = bench::ask_in_turns(children, point, runs);
-  std::vector<std::vector<double>> peaks;
-  for (const auto& child : children) peaks.push_back({child->ask("peak_memory").at("value")});
+             const std::vector<Side>& sides, bool json) {
+  std::vector<std::unique_ptr<bench::Child>> children;
+  for (const Side& side : sides) children.push_back(std::make_unique<bench::Child>(side.command));
+  std::vector<std::vector<double>> times(sides.size()), peaks(sides.size());
+  for (int run = -1; run < runs; ++run)  // the first is a warm-up
+    for (size_t s = 0; s < sides.size(); ++s) {
+      const double value = children[s]->ask(point).at("value");
+      if (run >= 0) times[s].push_back(value);
+    }
+  for (size_t s = 0; s < sides.size(); ++s)
+    peaks[s].push_back(children[s]->ask("peak_memory").at("value"));
   for (const auto& [name, unit, values] :
        {std::tuple(point, "s", &times), std::tuple(point + " peak", "MB", &peaks)}) {
     bench::Row row{.bench = "sd",
@@ -162,7 +173,7 @@ int main(int argc, char** argv) {
     for (const std::string type : kDtypes)
       for (const std::string what : kPoints) {
         if ((!dtype.empty() && dtype != type) || (!point.empty() && point != what)) continue;
-        std::vector<bench::Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
+        std::vector<Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
         if (peers)
           sides.push_back(
               {"diffusers, torch " + type,

@@ -64,21 +64,4 @@ Json Child::read_line() {
   return answer;
 }
 
-std::vector<std::unique_ptr<Child>> start(const std::vector<Side>& sides) {
-  std::vector<std::unique_ptr<Child>> out;
-  for (const Side& side : sides) out.push_back(std::make_unique<Child>(side.command));
-  return out;
-}
-
-std::vector<std::vector<double>> ask_in_turns(const std::vector<std::unique_ptr<Child>>& children,
-                                              const std::string& request, int runs) {
-  std::vector<std::vector<double>> out(children.size());
-  for (int run = -1; run < runs; ++run)
-    for (size_t c = 0; c < children.size(); ++c) {
-      const double value = children[c]->ask(request).at("value");
-      if (run >= 0) out[c].push_back(value);
-    }
-  return out;
-}
-
 }  // namespace mlxcpp::bench

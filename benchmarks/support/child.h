@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -34,16 +33,5 @@ class Child {
   Json ready_;
   double seconds_to_ready_ = 0;
 };
-
-// One side of a comparison: how its processes are started.
-struct Side {
-  std::string name;
-  std::vector<std::string> command;
-};
-std::vector<std::unique_ptr<Child>> start(const std::vector<Side>& sides);
-// "value" of the answers to one request, asked of the children in turns: [child][run]. One more run
-// before them is a warm-up.
-std::vector<std::vector<double>> ask_in_turns(const std::vector<std::unique_ptr<Child>>& children,
-                                              const std::string& request, int runs);
 
 }  // namespace mlxcpp::bench
