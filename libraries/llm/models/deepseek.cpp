@@ -5,8 +5,9 @@
 //   deepseek_v3, R1 (2412.19437)    sigmoid routing, steered by a correction bias
 //   glm4_moe_lite                   V3 with a list of the layers that are dense
 //   dots1, glm4_moe                 V3's routing; plain attention with norms on queries and keys
-// Reference: transformers modeling_deepseek_v2.py, _v3.py, _dots1.py, _glm4_moe.py,
-// _glm4_moe_lite.py; mlx_lm deepseek.py. Layers that predict further tokens are dropped.
+// Reference: transformers modeling_deepseek_v2.py, modeling_deepseek_v3.py, modeling_dots1.py,
+// modeling_glm4_moe.py, modeling_glm4_moe_lite.py; mlx_lm deepseek.py. Layers that predict further
+// tokens are dropped.
 #include <cmath>
 
 #include "llm/blocks/causal_lm.h"

@@ -1,0 +1,108 @@
+"""Writes docs/models.md from the registry, the presets, the models' own headers and the fixtures.
+
+  python3 docs/make_models.py            writes it
+  python3 docs/make_models.py --check    fails when it is not what would be written (a test does this)
+"""
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LLM = ROOT / "libraries/llm"
+GOLDEN = ROOT / "tests/golden"
+
+# The model_type of the presets, by the first pattern that their id has.
+PRESET_TYPES = [
+    ("CodeLlama|Llama-3|SmolLM-", "llama"), ("R1-Distill-Qwen|Qwen1.5|Qwen2.5", "qwen2"),
+    ("AceReason", "acereason"), ("DeepSeek-R1", "deepseek_v3"), ("gemma-3n", "gemma3n"),
+    ("gemma-3", "gemma3_text"), ("gemma-2-", "gemma2"), ("gemma", "gemma"), ("granite", "granite"),
+    ("Mistral", "mistral"), ("OpenELM", "openelm"), ("Phi-3.5-MoE", "phimoe"), ("Phi-3", "phi3"),
+    ("phi-2", "phi"), ("Qwen3-30B-A3B", "qwen3_moe"), ("Qwen3", "qwen3"), ("MiMo", "mimo"),
+    ("GLM-4", "glm4"), ("bitnet", "bitnet"), ("SmolLM3", "smollm3"), ("ERNIE-4.5", "ernie4_5"),
+    ("LFM2", "lfm2"), ("Baichuan-M1", "baichuan_m1"), ("exaone-4", "exaone4"),
+]
+
+
+def preset_type(name):
+    for pattern, model_type in PRESET_TYPES:
+        if re.search(pattern, name):
+            return model_type
+    raise SystemExit(f"docs/make_models.py: no model_type is known for the preset {name}")
+
+
+def registry():
+    """model_type -> the family's function."""
+    text = (LLM / "registry.cpp").read_text()
+    return dict(re.findall(r'\{"(\w+)", (\w+)\(\)', text))
+
+
+def files():
+    """function -> file and the papers and reference files that its header names."""
+    out = {}
+    for path in sorted((LLM / "models").glob("*.cpp")):
+        text = path.read_text()
+        lines = []
+        for line in text.splitlines():
+            if not line.startswith("//"):
+                break
+            lines.append(line[2:].strip())
+        header = " ".join(lines)
+        papers = re.findall(r"\b\d{4}\.\d{5}\b", header)
+        references = sorted(set(re.findall(r"\b[a-z]\w*\.py\b", header)))
+        source = ", ".join([f"arXiv {p}" for p in papers] + [f"`{r}`" for r in references])
+        for name in re.findall(r"^Creator (\w+)\(\)", text, re.M):
+            out[name] = (path.name, source)
+    return out
+
+
+def fixtures():
+    """model_type -> [float, quantised, GGUF] numbers of fixtures."""
+    out = {}
+    for config in sorted(GOLDEN.glob("llm/*/config.json")):
+        data = json.loads(config.read_text())
+        count = out.setdefault(data["model_type"], [0, 0, 0])
+        quantised = "quantization" in data or "quantization_config" in data
+        count[1 if quantised else 0] += 1
+        if (GOLDEN / "gguf" / f"{config.parent.name}.gguf").exists():
+            count[2] += 1
+    return out
+
+
+def checked(counts):
+    kinds = ("float", "quantised", "GGUF twin")
+    return ", ".join(f"{sum(n)} {kind}" for n, kind in zip(zip(*counts), kinds) if sum(n))
+
+
+def document():
+    types, where, golden = registry(), files(), fixtures()
+    presets = {}
+    for name in re.findall(r'\.id = "([^"]+)"', (LLM / "presets.cpp").read_text()):
+        presets.setdefault(preset_type(name), []).append(name.removeprefix("mlx-community/"))
+    families = {}  # file -> its types
+    for model_type, function in types.items():
+        families.setdefault(where[function], []).append(model_type)
+    lines = [
+        "# Language models", "",
+        "Made by `docs/make_models.py`; not to be edited. A family is a file of `libraries/llm/models`. Presets",
+        "are of `mlx-community/`. Fixtures lie in `tests/golden`: small checkpoints whose logits, greedy",
+        "continuation through the cache and chunked prefill are compared with the original library's.", "",
+        "| family | model_types | source | presets | fixtures |",
+        "|---|---|---|---|---|"]
+    for (file, source), members in sorted(families.items()):
+        names = ", ".join(n for t in members for n in presets.pop(t, []))
+        fixture_counts = checked([golden[t] for t in members if t in golden])
+        lines.append(f"| {file.removesuffix('.cpp')} | {' '.join(f'`{t}`' for t in members)} | "
+                     f"{source} | {names} | {fixture_counts} |")
+    if presets:
+        lines += ["", "Presets whose type is not there yet: " +
+                  "; ".join(f"{', '.join(n)} (`{t}`)" for t, n in presets.items()) + "."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    target = ROOT / "docs/models.md"
+    if "--check" not in sys.argv:
+        target.write_text(document())
+    elif not target.exists() or target.read_text() != document():
+        sys.exit("docs/models.md is not current: run python3 docs/make_models.py")
