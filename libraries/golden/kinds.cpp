@@ -9,6 +9,8 @@ bool lies_in(const fs::path& fixture, std::string_view folder) {
 }
 
 const Kind kKinds[] = {
+    {"adapter", [](const fs::path& p) { return lies_in(p, "llm") && fs::exists(p / "adapter"); },
+     compare_adapter},
     {"llm", [](const fs::path& p) { return lies_in(p, "llm"); }, compare_language_model},
     {"gguf", [](const fs::path& p) { return lies_in(p, "gguf"); }, compare_gguf},
     {"cache", [](const fs::path& p) { return lies_in(p, "cache"); }, compare_cache},

@@ -24,6 +24,7 @@ struct Skipped {
 };
 
 void compare_language_model(const fs::path& folder, const Options& options, Comparison& out);
+void compare_adapter(const fs::path& folder, const Options& options, Comparison& out);
 void compare_gguf(const fs::path& json, const Options& options, Comparison& out);
 void compare_cache(const fs::path& json, const Options& options, Comparison& out);
 void compare_sampling(const fs::path& json, const Options& options, Comparison& out);

@@ -58,22 +58,7 @@ void compare_model(Checkpoint checkpoint, References& want, Comparison& out) {
     out.tensor(fmt::format("logits of row {} alone", b), (*model)(row(ids, b), none),
                mx::slice(logits, {b, 0, 0}, {b + 1, logits.shape(1), logits.shape(2)}));
 
-  const auto& prompt = want.at("prompt");
-  const auto& generated = want.at("generated");
-  const auto& margins = want.at("generated_margin");
-  // The whole prompt at once, and in chunks that divide neither it nor a window.
-  for (const int chunk : {prompt.shape(1), 7}) {
-    Caches caches = model->make_caches({});
-    const std::string how = chunk == 7 ? ", prefill in chunks of 7" : "";
-    auto next = prefill(*model, caches, prompt, chunk);
-    out.tensor("prompt_last_logits" + how, next, want.at("prompt_last_logits"));
-    for (int i = 0; i < static_cast<int>(generated.size()); ++i) {
-      const int token = int_at(generated, i);
-      out.greedy_step(next, token, float_at(margins, i));
-      if (i + 1 < static_cast<int>(generated.size())) next = step(*model, caches, token);
-    }
-    out.end_greedy("generated" + how);
-  }
+  compare_generation(*model, want, out);
 }
 
 }  // namespace

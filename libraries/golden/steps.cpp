@@ -38,4 +38,22 @@ mx::array step(const LanguageModel& model, Caches& caches, int token) {
   return mx::squeeze(model(mx::array({token}, {1, 1}), caches), {0, 1});
 }
 
+void compare_generation(const LanguageModel& model, References& want, Comparison& out) {
+  const auto& prompt = want.at("prompt");
+  const auto& generated = want.at("generated");
+  const auto& margins = want.at("generated_margin");
+  for (const int chunk : {prompt.shape(1), 7}) {
+    Caches caches = model.make_caches({});
+    const std::string how = chunk == 7 ? ", prefill in chunks of 7" : "";
+    auto next = prefill(model, caches, prompt, chunk);
+    out.tensor("prompt_last_logits" + how, next, want.at("prompt_last_logits"));
+    for (int i = 0; i < static_cast<int>(generated.size()); ++i) {
+      const int token = int_at(generated, i);
+      out.greedy_step(next, token, float_at(margins, i));
+      if (i + 1 < static_cast<int>(generated.size())) next = step(model, caches, token);
+    }
+    out.end_greedy("generated" + how);
+  }
+}
+
 }  // namespace mlxcpp::golden

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "golden/fixture.h"
 #include "lm_common/language_model.h"
 
 // Forward passes as the fixtures were made with: by hand, without sampling.
@@ -17,5 +18,9 @@ mx::array all_logits(const LanguageModel& model, Caches& caches, const mx::array
 mx::array prefill(const LanguageModel& model, Caches& caches, const mx::array& ids, int chunk);
 // One token: [vocab].
 mx::array step(const LanguageModel& model, Caches& caches, int token);
+
+// A fixture's "prompt" and its greedy continuation through the cache: the prompt at once, and in
+// chunks that divide neither it nor a window. Compares "prompt_last_logits" and "generated".
+void compare_generation(const LanguageModel& model, References& want, Comparison& out);
 
 }  // namespace mlxcpp::golden

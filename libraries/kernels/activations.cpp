@@ -5,6 +5,7 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/gradients.h"
 #include "kernels/primitive.h"
 #include "kernels/row_kernels.h"
 #include "kernels/rows.h"
@@ -89,6 +90,16 @@ class ActivationPrimitive final : public CpuPrimitive {
         }
       });
     });
+  }
+
+  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    if (!has_gradient_kernel(primals, stream()))
+      return CpuPrimitive::vjp(primals, cotangents, argnums, outputs);
+    const auto all = activation_grad(activation_, primals, cotangents[0], stream());
+    Arrays out;
+    for (const int i : argnums) out.push_back(all[i]);
+    return out;
   }
 
   const char* name() const override { return "mlxcpp::Activation"; }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "kernels/attention_mlx.h"
 #include "kernels/attention_run.h"
+#include "kernels/gradients.h"
 #include "kernels/primitive.h"
 
 namespace mlxcpp::kernels {
@@ -45,6 +46,21 @@ class Attention final : public CpuPrimitive {
       a.num_segments = 1;
       run_attention(a);
     });
+  }
+  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    const Arrays qkv(primals.begin(), primals.begin() + 3);
+    const bool plain = std::any_of(argnums.begin(), argnums.end(), [](int i) { return i > 2; }) ||
+                       !has_gradient_kernel(qkv, stream());
+    if (plain) return CpuPrimitive::vjp(primals, cotangents, argnums, outputs);
+    AttentionOptions o = o_;
+    size_t next = 3;
+    if (o.mask) o.mask = primals[next++];
+    if (o.sinks) o.sinks = primals[next];
+    const auto all = attention_grad(qkv[0], qkv[1], qkv[2], o, cotangents[0], stream());
+    Arrays out;
+    for (const int i : argnums) out.push_back(all[i]);
+    return out;
   }
   std::pair<Arrays, std::vector<int>> vmap(const Arrays& in,
                                            const std::vector<int>& axes) override {

@@ -25,7 +25,8 @@ struct AttentionOptions {
 // in q's dtype; H a multiple of Hkv (grouped heads). On CPU f32, bf16 and f16 are computed in f32
 // and the [L, S] score matrix is never allocated; a query that sees no key gets zeros; the result
 // is in memory as [B, L, H, Dv], so that joining the heads costs nothing. Arrays may be strided.
-// Differentiable (through plain ops). Error if shapes do not fit.
+// Differentiable: with respect to q, k and v by a kernel of its own in f32, else through plain ops.
+// Error if shapes do not fit.
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v,
                     const AttentionOptions& o);
 

@@ -3,6 +3,7 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/gradients.h"
 #include "kernels/primitive.h"
 #include "kernels/row_kernels.h"
 #include "kernels/rows.h"
@@ -60,6 +61,25 @@ class NormPrimitive final : public CpuPrimitive {
         }
       });
     });
+  }
+
+  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    // With respect to x. Weight and bias are summed over all rows, by plain operations.
+    const bool has_kernel = has_gradient_kernel(primals, stream());
+    std::vector<int> others;
+    for (const int i : argnums)
+      if (i != 0 || !has_kernel) others.push_back(i);
+    auto rest = others.empty() ? Arrays{} : CpuPrimitive::vjp(primals, cotangents, others, outputs);
+    Arrays out;
+    size_t next = 0;
+    for (const int i : argnums)
+      out.push_back(i != 0 || !has_kernel
+                        ? rest[next++]
+                        : norm_grad(kind_.layer, primals[0],
+                                    kind_.weight ? std::optional(primals[1]) : std::nullopt,
+                                    cotangents[0], kind_.eps, stream()));
+    return out;
   }
 
   const char* name() const override {

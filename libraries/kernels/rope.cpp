@@ -77,6 +77,18 @@ class RopePrimitive final : public CpuPrimitive {
     });
   }
 
+  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    if (argnums != std::vector<int>{0})
+      return CpuPrimitive::vjp(primals, cotangents, argnums, outputs);
+    // The same rotation backwards.
+    Arrays in = primals;
+    in[0] = cotangents[0];
+    in[1] = mx::negative(primals[1]);
+    return {mx::array(in[0].shape(), in[0].dtype(),
+                      std::make_shared<RopePrimitive>(stream(), kind_), in)};
+  }
+
   const char* name() const override { return "mlxcpp::RoPE"; }
   bool is_equivalent(const mx::Primitive& other) const override {
     return kind_ == static_cast<const RopePrimitive&>(other).kind_;

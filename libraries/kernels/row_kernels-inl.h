@@ -227,25 +227,129 @@ size_t above_row(const void* x_, size_t n, float threshold, uint32_t offset, flo
   return count;
 }
 
+// The activation and its derivative.
+template <Activation A>
+inline void value_and_slope(Vec v, Vec* value, Vec* slope) {
+  if constexpr (A == Activation::silu || A == Activation::swiglu) {
+    const Vec s = sigmoid(v);
+    *value = v * s;
+    *slope = fma(v * s, set(1.0f) - s, s);
+  } else if constexpr (A == Activation::gelu || A == Activation::geglu) {
+    const Vec cdf = normal_cdf(v);
+    *value = v * cdf;
+    *slope = fma(v * set(0.398942280f), exp(set(-0.5f) * v * v), cdf);
+  } else {
+    // x sigmoid(2 s), see activation_row
+    const Vec square = v * v;
+    const Vec s = sigmoid(v * fma(set(0.0713548162726f), square, set(1.59576912160573f)));
+    const Vec inner = fma(set(0.2140644488178f), square, set(1.59576912160573f));
+    *value = v * s;
+    *slope = fma(v * s * (set(1.0f) - s), inner, s);
+  }
+}
+
+template <Activation A>
+void activation_grad_row(const float* x, const float* up, const float* dy, float* dx, float* dup,
+                         size_t n) {
+  for_vectors(n, [&](size_t i, size_t m) {
+    Vec value, slope;
+    value_and_slope<A>(load_up_to(x + i, m), &value, &slope);
+    const Vec d = load_up_to(dy + i, m);
+    if constexpr (A == Activation::swiglu || A == Activation::geglu ||
+                  A == Activation::geglu_approx) {
+      const Vec u = load_up_to(up + i, m);
+      store_up_to(dup + i, d * value, m);
+      store_up_to(dx + i, d * u * slope, m);
+    } else {
+      store_up_to(dx + i, d * slope, m);
+    }
+  });
+}
+
+// x r and its dependence on r = 1/sqrt(mean(x^2) + eps): dx = r g - x r^3 mean(x g), g = weight dy.
+inline void rms_norm_grad_row(const float* x, const float* weight, const float* dy, float* dx,
+                              size_t n, float eps) {
+  const auto weighted = [&](size_t i, size_t m) {
+    const Vec d = load_up_to(dy + i, m);
+    return weight != nullptr ? d * load_up_to(weight + i, m) : d;
+  };
+  const float squares = sum_vectors(n, [&](size_t i, size_t m, Vec s) {
+    const Vec v = load_up_to(x + i, m);
+    return fma(v, v, s);
+  });
+  const float dot = sum_vectors(
+      n, [&](size_t i, size_t m, Vec s) { return fma(load_up_to(x + i, m), weighted(i, m), s); });
+  const auto count = static_cast<float>(n);
+  const float r = reciprocal_root(squares / count + eps);
+  const Vec scale = set(r), back = set(r * r * r * (dot / count));
+  for_vectors(n, [&](size_t i, size_t m) {
+    store_up_to(dx + i, weighted(i, m) * scale - load_up_to(x + i, m) * back, m);
+  });
+}
+
+// dx = r (g - mean(g) - h mean(g h)), h = (x - mean(x)) r, g = weight dy.
+inline void layer_norm_grad_row(const float* x, const float* weight, const float* dy, float* dx,
+                                size_t n, float eps) {
+  const auto weighted = [&](size_t i, size_t m) {
+    const Vec d = load_up_to(dy + i, m);
+    return weight != nullptr ? d * load_up_to(weight + i, m) : d;
+  };
+  const auto count = static_cast<float>(n);
+  const float total =
+      sum_vectors(n, [&](size_t i, size_t m, Vec s) { return s + load_up_to(x + i, m); });
+  const Vec mean = set(total / count);
+  const float squares = sum_vectors(n, [&](size_t i, size_t m, Vec s) {
+    const Vec d = keep_first(load_up_to(x + i, m) - mean, m, zero());
+    return fma(d, d, s);
+  });
+  const float sum_g = sum_vectors(n, [&](size_t i, size_t m, Vec s) { return s + weighted(i, m); });
+  const float dot = sum_vectors(n, [&](size_t i, size_t m, Vec s) {
+    return fma(keep_first(load_up_to(x + i, m) - mean, m, zero()), weighted(i, m), s);
+  });
+  const float r = reciprocal_root(squares / count + eps);
+  const Vec scale = set(r), mean_g = set(sum_g / count), back = set(r * r * (dot / count));
+  for_vectors(n, [&](size_t i, size_t m) {
+    const Vec centred = load_up_to(x + i, m) - mean;
+    store_up_to(dx + i, (weighted(i, m) - mean_g - centred * back) * scale, m);
+  });
+}
+
+inline float softmax_grad_row(const float* p, const float* dp, float* dx, size_t n, float scale) {
+  const float dot = sum_vectors(n, [&](size_t i, size_t m, Vec s) {
+    return fma(load_up_to(p + i, m), load_up_to(dp + i, m), s);
+  });
+  for_vectors(n, [&](size_t i, size_t m) {
+    const Vec d = load_up_to(dp + i, m) - set(dot);
+    store_up_to(dx + i, load_up_to(p + i, m) * d * set(scale), m);
+  });
+  return dot;
+}
+
 #define MLXCPP_FLOAT_TYPES(f) {f<float>, f<BFloat16>, f<Float16>}
 #define MLXCPP_ACTIVATION(a)                                                      \
   {activation_row<Activation::a, float>, activation_row<Activation::a, BFloat16>, \
    activation_row<Activation::a, Float16>}
 
 // The table that the including file exports.
-#define MLXCPP_ROW_KERNELS                                                                 \
-  {{MLXCPP_ACTIVATION(silu), MLXCPP_ACTIVATION(gelu), MLXCPP_ACTIVATION(gelu_approx),      \
-    MLXCPP_ACTIVATION(swiglu), MLXCPP_ACTIVATION(geglu), MLXCPP_ACTIVATION(geglu_approx)}, \
-   MLXCPP_FLOAT_TYPES(rms_norm_row),                                                       \
-   MLXCPP_FLOAT_TYPES(layer_norm_row),                                                     \
-   rope_table_row,                                                                         \
-   MLXCPP_FLOAT_TYPES(rotate_halves_row),                                                  \
-   MLXCPP_FLOAT_TYPES(rotate_pairs_row),                                                   \
-   MLXCPP_FLOAT_TYPES(max_and_sum_exp_row),                                                \
-   MLXCPP_FLOAT_TYPES(exp_shifted_row),                                                    \
-   MLXCPP_FLOAT_TYPES(subtract_row),                                                       \
-   MLXCPP_FLOAT_TYPES(argmax_row),                                                         \
-   MLXCPP_FLOAT_TYPES(above_row)}
+#define MLXCPP_ROW_KERNELS                                                                  \
+  {{MLXCPP_ACTIVATION(silu), MLXCPP_ACTIVATION(gelu), MLXCPP_ACTIVATION(gelu_approx),       \
+    MLXCPP_ACTIVATION(swiglu), MLXCPP_ACTIVATION(geglu), MLXCPP_ACTIVATION(geglu_approx)},  \
+   MLXCPP_FLOAT_TYPES(rms_norm_row),                                                        \
+   MLXCPP_FLOAT_TYPES(layer_norm_row),                                                      \
+   rope_table_row,                                                                          \
+   MLXCPP_FLOAT_TYPES(rotate_halves_row),                                                   \
+   MLXCPP_FLOAT_TYPES(rotate_pairs_row),                                                    \
+   MLXCPP_FLOAT_TYPES(max_and_sum_exp_row),                                                 \
+   MLXCPP_FLOAT_TYPES(exp_shifted_row),                                                     \
+   MLXCPP_FLOAT_TYPES(subtract_row),                                                        \
+   MLXCPP_FLOAT_TYPES(argmax_row),                                                          \
+   MLXCPP_FLOAT_TYPES(above_row),                                                           \
+   {activation_grad_row<Activation::silu>, activation_grad_row<Activation::gelu>,           \
+    activation_grad_row<Activation::gelu_approx>, activation_grad_row<Activation::swiglu>,  \
+    activation_grad_row<Activation::geglu>, activation_grad_row<Activation::geglu_approx>}, \
+   rms_norm_grad_row,                                                                       \
+   layer_norm_grad_row,                                                                     \
+   softmax_grad_row}
 
 }  // namespace
 }  // namespace mlxcpp::kernels

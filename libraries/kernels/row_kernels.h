@@ -46,6 +46,18 @@ struct RowKernels {
   // (n unless the capacity was used up).
   size_t (*above[kFloatTypes])(const void* x, size_t n, float threshold, uint32_t offset,
                                float* values, uint32_t* indices, size_t capacity, size_t* end);
+
+  // Gradients, f32 only.
+  // dx (and dup for the gated ones, else null) from dy.
+  void (*activation_grad[kActivations])(const float* x, const float* up, const float* dy, float* dx,
+                                        float* dup, size_t n);
+  // weight may be null.
+  void (*rms_norm_grad)(const float* x, const float* weight, const float* dy, float* dx, size_t n,
+                        float eps);
+  void (*layer_norm_grad)(const float* x, const float* weight, const float* dy, float* dx, size_t n,
+                          float eps);
+  // dx = p (dp - sum(p dp)) scale, p being a row of a softmax. Returns sum(p dp). dx may be dp.
+  float (*softmax_grad)(const float* p, const float* dp, float* dx, size_t n, float scale);
 };
 
 extern const RowKernels kRowKernelsGeneric, kRowKernelsAvx2, kRowKernelsAvx512;

@@ -7,29 +7,12 @@
 #include "core/error.h"
 #include "kernels/primitive.h"
 #include "kernels/row_kernels.h"
+#include "kernels/row_total.h"
 #include "kernels/rows.h"
 #include "kernels/thread_pool.h"
 
 namespace mlxcpp::kernels {
 namespace {
-
-// Rows longer than this are worked on in pieces, by several threads. Part of the result's
-// definition: it must not depend on their number.
-constexpr size_t kPiece = 16384;
-
-// What a row, or a piece of it, adds up to: sum = sum of exp(x - largest).
-struct Total {
-  float largest = -INFINITY;
-  double sum = 0;
-
-  void add(float other_largest, double other_sum) {
-    if (other_largest == -INFINITY && !std::isnan(other_sum)) return;  // nothing in it
-    const float both = std::max(largest, other_largest);
-    const double kept = sum == 0 ? 0 : sum * std::exp(static_cast<double>(largest) - both);
-    sum = kept + other_sum * std::exp(static_cast<double>(other_largest) - both);
-    largest = both;
-  }
-};
 
 class SoftmaxPrimitive final : public CpuPrimitive {
  public:
@@ -52,13 +35,14 @@ class SoftmaxPrimitive final : public CpuPrimitive {
     encoder.dispatch([=, &kernels = row_kernels(), log = log_, item = x.itemsize(),
                       type = static_cast<size_t>(*float_type(x.dtype())),
                       y = out[0].data<std::byte>()] {
-      const size_t n = rows.length(), pieces = (n - 1) / kPiece + 1;
+      const size_t n = rows.length(), pieces = (n - 1) / kRowPiece + 1;
       const auto total = [&](size_t r, size_t begin, size_t m, RowBuffer& buffer) {
         float largest, sum;
         kernels.max_and_sum_exp[type](rows.read(r, begin, m, buffer), m, &largest, &sum);
         return std::pair(largest, sum);
       };
-      const auto finish = [&](size_t r, size_t begin, size_t m, const Total& t, RowBuffer& buffer) {
+      const auto finish = [&](size_t r, size_t begin, size_t m, const RowTotal& t,
+                              RowBuffer& buffer) {
         const void* from = rows.read(r, begin, m, buffer);
         void* to = y + (r * n + begin) * item;
         if (log)
@@ -70,7 +54,7 @@ class SoftmaxPrimitive final : public CpuPrimitive {
         parallel_for(rows.count(), row_grain(n), [&](size_t b, size_t e) {
           RowBuffer buffer;
           for (size_t r = b; r < e; ++r) {
-            Total t;
+            RowTotal t;
             const auto [largest, sum] = total(r, 0, n, buffer);
             t.add(largest, sum);
             finish(r, 0, n, t, buffer);
@@ -81,15 +65,15 @@ class SoftmaxPrimitive final : public CpuPrimitive {
       const auto each_piece = [&](auto f) {
         parallel_for(rows.count() * pieces, 1, [&](size_t b, size_t) {
           RowBuffer buffer;
-          const size_t begin = b % pieces * kPiece;
-          f(b / pieces, begin, std::min(kPiece, n - begin), b, buffer);
+          const size_t begin = b % pieces * kRowPiece;
+          f(b / pieces, begin, std::min(kRowPiece, n - begin), b, buffer);
         });
       };
       std::vector<std::pair<float, float>> parts(rows.count() * pieces);
       each_piece([&](size_t r, size_t begin, size_t m, size_t i, RowBuffer& buffer) {
         parts[i] = total(r, begin, m, buffer);
       });
-      std::vector<Total> totals(rows.count());
+      std::vector<RowTotal> totals(rows.count());
       for (size_t i = 0; i < parts.size(); ++i)
         totals[i / pieces].add(parts[i].first, parts[i].second);
       each_piece([&](size_t r, size_t begin, size_t m, size_t, RowBuffer& buffer) {

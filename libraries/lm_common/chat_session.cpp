@@ -231,6 +231,12 @@ GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
   return GenerationStream(std::move(answer));
 }
 
+void ChatSession::drop_caches() {
+  Conversation& c = *conversation_;
+  if (c.answering) throw Error("this chat is answering: read its stream to the end, or drop it");
+  c.container->perform([memory = c.memory](ModelContext&) { memory->forget(); });
+}
+
 void ChatSession::reset() {
   Conversation& c = *conversation_;
   if (c.answering) throw Error("this chat is answering: read its stream to the end, or drop it");

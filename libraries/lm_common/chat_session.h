@@ -25,7 +25,7 @@ struct ChatOptions {
 // It remembers what was said, and keeps the model's caches, so that each turn computes only what is
 // new. Any number of sessions may share a container, each used by one thread at a time: their steps
 // take turns, and each answers as it would alone. Weights changed by ModelContainer::update between
-// turns want a reset().
+// turns want a reset() or drop_caches().
 class ChatSession {
  public:
   explicit ChatSession(std::shared_ptr<ModelContainer> container);
@@ -46,6 +46,9 @@ class ChatSession {
 
   // Forgets all but the instructions.
   void reset();
+  // Keeps what was said, but computes all of it anew at the next turn: for when the model has
+  // changed, by an adapter put on or taken off.
+  void drop_caches();
 
   const Chat& history() const;       // without the instructions
   GenerateParameters& parameters();  // for the next answers

@@ -99,6 +99,7 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   const std::string where = (files.folder / "config.json").string();
   const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
   context.model = make_language_model(std::move(checkpoint), types, where);
+  context.model->eval();
   describe_weights(*context.model);
   context.tokenizer = tokenizer.get();
   if (entry.processor) context.processor = entry.processor(context.config, files.folder);

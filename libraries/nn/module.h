@@ -16,6 +16,7 @@
 #include <mlx/mlx.h>
 
 #include "core/error.h"
+#include "nn/checkpoint.h"
 
 namespace mlxcpp::nn {
 
@@ -233,6 +234,8 @@ class Child final : public Edge {
   }
   // A module of a derived type, or (nullptr) none.
   void set(std::unique_ptr<T> m) { ptr_ = std::move(m); }
+  // Gives the module away; then there is none.
+  std::unique_ptr<T> take() { return std::move(ptr_); }
   template <class... A>
   auto operator()(A&&... a) const {
     return detail::observed(*ptr_, (*ptr_)(std::forward<A>(a)...));
@@ -269,10 +272,19 @@ class Children final : public Edge {
   size_t size() const { return items_.size(); }
   bool empty() const { return items_.empty(); }
   T& operator[](size_t i) const { return *items_[i]; }
-  // Calls element i, seen by an Observer.
-  template <class... A>
-  auto call(size_t i, A&&... a) const {
-    return detail::observed(*items_[i], (*items_[i])(std::forward<A>(a)...));
+  // Calls element i, seen by an Observer, checkpointed within a CheckpointScope.
+  template <class X, class... A>
+  auto call(size_t i, X&& x, A&&... a) const {
+    T& item = *items_[i];
+    // A layer that writes to its arguments cannot be called twice.
+    if constexpr (std::is_same_v<std::decay_t<X>, mx::array> &&
+                  std::is_invocable_r_v<mx::array, T&, const mx::array&,
+                                        const std::decay_t<A>&...> &&
+                  (!std::is_same_v<std::decay_t<A>, mx::array> && ...))
+      if (detail::checkpointing())
+        return detail::checkpointed(
+            item, [&item, a...](const mx::array& h) { return item(h, a...); }, x);
+    return detail::observed(item, item(std::forward<X>(x), std::forward<A>(a)...));
   }
 
   void visit(const Visit& visit) const override {

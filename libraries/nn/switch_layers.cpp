@@ -8,6 +8,13 @@ namespace mlxcpp::nn {
 using kernels::QuantizedMatrix;
 using kernels::QuantType;
 
+mx::array expert_linear(const mx::array& x, const mx::array& weight, const mx::array& experts,
+                        bool sorted) {
+  return mx::squeeze(mx::gather_mm(mx::expand_dims(x, 1), mx::swapaxes(weight, -1, -2),
+                                   std::nullopt, experts, sorted),
+                     1);
+}
+
 SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts, bool with_bias)
     : input_dims_(input_dims),
       output_dims_(output_dims),
@@ -28,9 +35,7 @@ SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts,
 
 mx::array SwitchLinear::operator()(const mx::array& x, const mx::array& experts,
                                    bool sorted) const {
-  const auto y = mx::gather_mm(mx::expand_dims(x, 1), mx::swapaxes(*weight, -1, -2), std::nullopt,
-                               experts, sorted);
-  return with_bias(mx::squeeze(y, 1), experts);
+  return with_bias(expert_linear(x, *weight, experts, sorted), experts);
 }
 
 mx::array SwitchLinear::with_bias(const mx::array& y, const mx::array& experts) const {

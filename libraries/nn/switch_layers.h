@@ -10,6 +10,11 @@
 
 namespace mlxcpp::nn {
 
+// x [T, K], weight [E, N, K], experts uint32 [T]: row t times the transpose of expert experts[t] ->
+// [T, N]. sorted: the experts ascend.
+mx::array expert_linear(const mx::array& x, const mx::array& weight, const mx::array& experts,
+                        bool sorted);
+
 // Linear layers of `num_experts` experts; weight [E, output_dims, input_dims], bias [E,
 // output_dims]. Virtual, so that a QuantizedSwitchLinear or a LoRA layer can take its place in the
 // tree.

@@ -40,9 +40,11 @@ std::string test_name(const ::testing::TestParamInfo<Fixture>& info) {
 
 std::vector<Fixture> quantised() {
   std::vector<Fixture> out;
-  for (auto& f : fixtures({"llm", "real"}))
+  for (auto& f : fixtures({"llm", "real"})) {
+    if (f.kind->name == "adapter") continue;
     if (f.kind->name == "real" || read_json(f.path / "config.json").contains("quantization"))
       out.push_back(f);
+  }
   return out;
 }
 

@@ -3,6 +3,8 @@
 
 #include <charconv>
 
+#include <fmt/ranges.h>
+
 #include "llm-tool/line_editor.h"
 #include "lm_common/chat_session.h"
 #include "lm_common/memory.h"
@@ -21,6 +23,7 @@ constexpr const char* kHelp = R"(/help                 this text
 /temperature NUMBER   sampling temperature; 0: always the most likely token
 /topP NUMBER          keep the most likely tokens that hold this probability together
 /maxTokens [NUMBER]   most tokens of an answer; no number: no limit
+/adapter [NAME]       put this adapter on; no name: none. Lists those that --adapter named
 )";
 
 template <class T>
@@ -35,9 +38,11 @@ class ChatLoop {
  public:
   explicit ChatLoop(const CommonOptions& o)
       : quiet_(o.generate.quiet),
-        session_(o.load(), {.instructions = o.generate.system,
-                            .parameters = o.generate.parameters,
-                            .additional_context = o.generate.template_context()}) {}
+        container_(o.load()),
+        adapters_(o.load_adapters(*container_)),
+        session_(container_, {.instructions = o.generate.system,
+                              .parameters = o.generate.parameters,
+                              .additional_context = o.generate.template_context()}) {}
 
   void run() {
     if (!quiet_)
@@ -105,6 +110,8 @@ class ChatLoop {
       else
         print("expected a positive number\n");
       print_parameters();
+    } else if (name == "/adapter") {
+      use_adapter(argument);
     } else {
       print(name == "/help" ? kHelp : fmt::format("no command {}\n{}", name, kHelp));
     }
@@ -134,7 +141,23 @@ class ChatLoop {
                       p.max_tokens ? std::to_string(*p.max_tokens) : "no limit"));
   }
 
+  // The model is another from here on, the conversation stays.
+  void use_adapter(const std::string& name) {
+    try {
+      container_->update([&](ModelContext& context) {
+        adapters_->use(*context.model, name.empty() ? std::nullopt : std::optional(name));
+      });
+      session_.drop_caches();
+    } catch (const Error& e) {
+      print(fmt::format("{}\n", e.what()));
+    }
+    print(fmt::format("adapter: {} (there are: {})\n", adapters_->active().value_or("none"),
+                      fmt::join(adapters_->names(), ", ")));
+  }
+
   bool quiet_, stats_ = false;
+  std::shared_ptr<ModelContainer> container_;
+  std::shared_ptr<adapters::AdapterSet> adapters_;
   ChatSession session_;
 };
 

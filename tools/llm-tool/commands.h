@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "adapters/adapter_set.h"
 #include "lm_common/model_container.h"
 #include "support/options.h"
 
@@ -26,12 +27,16 @@ struct CommonOptions {
   GenerateOptions generate;
   MemoryOptions memory;
   ComputeOptions compute;
+  std::vector<std::string> adapters;  // [NAME=]FOLDER
 
   void add(CLI::App& app);
   ModelConfiguration configuration()
       const;  // of the model that was named, with the extra end-of-sequence tokens
   // Applies limits, threads and device; loads the model, saying so on stderr unless quiet.
   std::shared_ptr<ModelContainer> load() const;
+  // Those of --adapter, the first of them on the model. Without a name, one is called as its
+  // folder.
+  std::shared_ptr<adapters::AdapterSet> load_adapters(ModelContainer& container) const;
 };
 
 }  // namespace mlxcpp::tools

@@ -1,5 +1,8 @@
 #include "llm-tool/commands.h"
 
+#include <filesystem>
+
+#include "adapters/lora_adapter.h"
 #include "llm/presets.h"
 #include "llm/registry.h"
 
@@ -10,6 +13,10 @@ void CommonOptions::add(CLI::App& app) {
   generate.add(app);
   memory.add(app);
   compute.add(app);
+  app.add_option(
+      "--adapter", adapters,
+      "[NAME=]FOLDER of a LoRA or DoRA adapter, mlx_lm's or PEFT's (chat: repeatable; the "
+      "first is on)");
 }
 
 ModelConfiguration CommonOptions::configuration() const {
@@ -27,6 +34,24 @@ std::shared_ptr<ModelContainer> CommonOptions::load() const {
   return load_model_container(configuration(), llm::model_types(),
                               model.download_options(generate.quiet),
                               {.precision = compute.kernel_precision()});
+}
+
+std::shared_ptr<adapters::AdapterSet> CommonOptions::load_adapters(
+    ModelContainer& container) const {
+  auto set = std::make_shared<adapters::AdapterSet>();
+  container.update([&](ModelContext& context) {
+    for (const std::string& text : adapters) {
+      const size_t equals = text.find('=');
+      const std::filesystem::path folder =
+          equals == std::string::npos ? text : text.substr(equals + 1);
+      const std::string name = equals == std::string::npos
+                                   ? std::filesystem::weakly_canonical(folder).filename().string()
+                                   : text.substr(0, equals);
+      set->add(name, std::make_shared<adapters::LoraAdapter>(folder, context.config));
+      if (set->names().size() == 1) set->use(*context.model, name);
+    }
+  });
+  return set;
 }
 
 }  // namespace mlxcpp::tools

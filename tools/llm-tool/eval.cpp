@@ -41,7 +41,9 @@ int eval(const EvalOptions& o) {
   // Files are read before a model is loaded for nothing.
   const std::optional<std::string> given =
       o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
+  if (o.adapters.size() > 1) throw Error("--adapter: eval takes one, found {}", o.adapters.size());
   const auto container = o.load();
+  const auto adapters = o.load_adapters(*container);
   const std::string prompt = given.value_or(container->configuration().default_prompt);
   Chat chat;
   if (!o.generate.system.empty()) chat.push_back(chat::system(o.generate.system));

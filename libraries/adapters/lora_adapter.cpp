@@ -1,0 +1,188 @@
+#include "adapters/lora_adapter.h"
+
+#include <set>
+
+#include "nn/quantizable.h"
+
+namespace mlxcpp::adapters {
+namespace {
+
+std::string shape_text(const mx::array& a) {
+  return fmt::format("[{}]", fmt::join(a.shape(), ", "));
+}
+
+// "model.layers.0..." may stand below a prefix in the file of a multimodal model.
+std::vector<std::string> spellings(const std::string& path) {
+  std::vector<std::string> out = {path};
+  if (path.starts_with("language_model.")) out.push_back(path.substr(15));
+  if (path.starts_with("model.language_model.")) out.push_back("model." + path.substr(21));
+  return out;
+}
+
+struct Shapes {
+  mx::Shape a, b, m;
+};
+
+// What the matrices of an adapter of this rank look like at a layer.
+Shapes shapes_at(const nn::Module& layer, int rank) {
+  if (const auto* l = dynamic_cast<const nn::Linear*>(&layer))
+    return {{l->input_dims(), rank}, {rank, l->output_dims()}, {l->output_dims()}};
+  if (const auto* e = dynamic_cast<const nn::Embedding*>(&layer))
+    return {{e->count(), rank}, {rank, e->dims()}, {e->count()}};
+  const auto& s = dynamic_cast<const nn::SwitchLinear&>(layer);
+  return {{s.num_experts(), rank, s.input_dims()}, {s.num_experts(), s.output_dims(), rank}, {}};
+}
+
+int heads_of(const Json& config, bool key) {
+  int heads = 0;
+  ConfigReader v(config, "config.json");
+  v.need("num_attention_heads", heads);
+  if (key) v.maybe("num_key_value_heads", heads);
+  return heads;
+}
+
+mx::array reordered(const mx::array& a, int heads, bool to_pairs) {
+  const int rows = a.shape(0);
+  if (heads < 1 || rows % (2 * heads) != 0)
+    throw Error("{} rows cannot be the pairs of {} heads", rows, heads);
+  const int half = rows / heads / 2, width = static_cast<int>(a.size() / rows);
+  const mx::Shape apart =
+      to_pairs ? mx::Shape{heads, 2, half, width} : mx::Shape{heads, half, 2, width};
+  return mx::reshape(mx::swapaxes(mx::reshape(a, apart), 1, 2), a.shape());
+}
+
+// The rows of every query and key projection of a model from a GGUF file.
+void follow_gguf(LayerTensors& layer, const Json& config) {
+  const bool query = layer.path.ends_with("q_proj"), key = layer.path.ends_with("k_proj");
+  if (!query && !key) return;
+  const int heads = heads_of(config, key);
+  layer.b = mx::contiguous(mx::transpose(interleaved_rows(mx::transpose(*layer.b), heads)));
+  if (layer.m) layer.m = mx::contiguous(interleaved_rows(*layer.m, heads));
+  mx::eval(*layer.b);
+  if (layer.m) mx::eval(*layer.m);
+}
+
+// Paths of the layers that `owner` put into the model.
+std::vector<std::string> layers_of(const void* owner, const nn::Module& model) {
+  std::vector<std::string> out;
+  model.for_each_module([&](const std::string& path, const nn::Module& m) {
+    const auto* layer = dynamic_cast<const AdaptedLayer*>(&m);
+    if (layer && layer->owner == owner) out.push_back(path);
+  });
+  return out;
+}
+
+}  // namespace
+
+mx::array interleaved_rows(const mx::array& a, int heads) { return reordered(a, heads, true); }
+mx::array halved_rows(const mx::array& a, int heads) { return reordered(a, heads, false); }
+
+LoraAdapter::LoraAdapter(const std::filesystem::path& folder, const Json& config)
+    : LoraAdapter(read_adapter(folder), config) {}
+
+LoraAdapter::LoraAdapter(AdapterFile file, const Json& config) : file_(std::move(file)) {
+  bool pairs = false;
+  if (config.is_object()) ConfigReader(config, "config.json").maybe("rope_traditional", pairs);
+  if (pairs)
+    for (auto& layer : file_.layers) follow_gguf(layer, config);
+}
+
+// Where the layer stands in the model, after everything has been checked.
+std::string LoraAdapter::place_of(const LayerTensors& layer, const nn::Module& model) const {
+  const nn::Module* found = nullptr;
+  std::string place;
+  const auto names = spellings(layer.path);
+  model.for_each_module([&](const std::string& path, const nn::Module& m) {
+    for (const auto& name : names)
+      if (!found && path == name) {
+        found = &m;
+        place = path;
+      }
+  });
+  const auto fail = [&](const std::string& key, const std::string& expected,
+                        const std::string& found_text) {
+    throw Error("{}: '{}' does not fit the model: expected {}, found {}", file_.file.string(), key,
+                expected, found_text);
+  };
+  if (!found || !is_adaptable(*found))
+    fail(layer.a_key, "a linear or embedding layer at " + layer.path,
+         found ? "a " + found->type_name() : "none there");
+  const Shapes want = shapes_at(*found, layer.rank);
+  const auto check = [&](const std::string& key, const mx::array& a, const mx::Shape& shape) {
+    if (a.shape() != shape)
+      fail(key, fmt::format("shape [{}]", fmt::join(shape, ", ")), shape_text(a));
+    if (!mx::issubdtype(a.dtype(), mx::floating))
+      fail(key, "floating point", nn::dtype_name(a.dtype()));
+  };
+  check(layer.a_key, *layer.a, want.a);
+  check(layer.b_key, *layer.b, want.b);
+  if (layer.m) check(layer.m_key, *layer.m, want.m);
+  return place;
+}
+
+void LoraAdapter::load(LanguageModel& model) const {
+  if (replaced_.contains(&model) || !layers_of(this, model).empty())
+    throw Error("{}: this adapter is on the model already", file_.file.string());
+  std::vector<std::pair<const LayerTensors*, std::string>> places;
+  for (const auto& layer : file_.layers) places.emplace_back(&layer, place_of(layer, model));
+  nn::Weights fits, before;
+  if (!file_.whole.empty()) {
+    const auto have = model.parameters();
+    for (const auto& [key, value] : file_.whole) {
+      const nn::Weights::value_type* there = nullptr;
+      for (const auto& name : spellings(key))
+        if (const auto it = have.find(name); !there && it != have.end()) there = &*it;
+      const auto expected = !there ? std::string("no such parameter")
+                                   : fmt::format("{} {}", nn::dtype_name(there->second.dtype()),
+                                                 shape_text(there->second));
+      if (!there || there->second.shape() != value.shape() ||
+          mx::issubdtype(there->second.dtype(), mx::floating) !=
+              mx::issubdtype(value.dtype(), mx::floating))
+        throw Error("{}: '{}' does not fit the model: expected {}, found {} {}",
+                    file_.file.string(), key, expected, nn::dtype_name(value.dtype()),
+                    shape_text(value));
+      fits.emplace(there->first, value);
+      before.emplace(*there);
+    }
+  }
+  // From here on nothing fails but DoRA on what cannot take it; then all is taken off again.
+  if (!fits.empty()) {
+    model.update(fits);
+    replaced_[&model] = std::move(before);
+  }
+  try {
+    for (const auto& [layer, place] : places) {
+      AdaptedLayer& put =
+          adapt_layer(model, place, {layer->rank, layer->scale, layer->dropout},
+                      layer->m || (file_.config && file_.config->type == FineTuneType::dora));
+      put.owner = this;
+      for (const auto& [name, param] : put.adapter_params()) {
+        if (name == "lora_a") param->set(*layer->a);
+        if (name == "lora_b") param->set(*layer->b);
+        if (name == "m" && layer->m) param->set(*layer->m);
+      }
+    }
+  } catch (...) {
+    unload(model);
+    throw;
+  }
+}
+
+void LoraAdapter::unload(LanguageModel& model) const {
+  for (const auto& path : layers_of(this, model)) restore_layer(model, path);
+  const auto it = replaced_.find(&model);
+  if (it == replaced_.end()) return;
+  model.update(it->second);
+  replaced_.erase(it);
+}
+
+void LoraAdapter::fuse(LanguageModel& model, bool dequantize) const {
+  if (!replaced_.contains(&model) && layers_of(this, model).empty()) load(model);
+  std::vector<std::pair<std::string, std::unique_ptr<nn::Module>>> fused;
+  for (const auto& path : layers_of(this, model))
+    fused.emplace_back(path, dynamic_cast<const AdaptedLayer&>(model.at(path)).fused(dequantize));
+  for (auto& [path, layer] : fused) model.replace(path, std::move(layer));
+  replaced_.erase(&model);
+}
+
+}  // namespace mlxcpp::adapters

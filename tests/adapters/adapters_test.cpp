@@ -1,0 +1,259 @@
+// Adapters on a tiny Llama; their numbers are compared by the golden fixtures (tests/llm).
+#include "adapters/adapter_set.h"
+#include "adapters/lora_adapter.h"
+#include "core/atomic_file.h"
+#include "golden/fixture.h"
+#include "llm/registry.h"
+#include "lm_common/model_context.h"
+#include "nn/quantized.h"
+#include "support/temp_folder.h"
+#include "support/throws.h"
+#include "weights/safetensors.h"
+
+namespace mlxcpp::adapters {
+namespace {
+
+namespace fs = std::filesystem;
+using test::error_of;
+using ::testing::HasSubstr;
+
+const fs::path kLlm = fs::path(MLXCPP_GOLDEN) / "llm";
+
+std::unique_ptr<LanguageModel> tiny(const char* name = "llama") {
+  auto model =
+      make_language_model(golden::load_fixture_checkpoint(kLlm / name), llm::model_types());
+  model->eval();
+  return model;
+}
+
+mx::array logits(LanguageModel& model) {
+  Caches none;
+  return model(mx::array({3, 14, 15, 92, 65, 35}, {1, 6}, mx::int32), none);
+}
+
+double difference(const mx::array& a, const mx::array& b) {
+  return mx::max(mx::abs(a - b)).item<float>();
+}
+
+// A copy of a fixture's adapter that a test may spoil.
+struct Spoiled {
+  test::TempFolder folder;
+  nn::Weights tensors;
+  Json config;
+
+  explicit Spoiled(const char* fixture = "llama-lora") {
+    const fs::path from = kLlm / fixture / "adapter";
+    tensors = load_safetensors(from / "adapters.safetensors");
+    config = read_json(from / "adapter_config.json");
+  }
+  const fs::path& write() {
+    write_safetensors(folder / "adapters.safetensors", tensors);
+    write_file(folder / "adapter_config.json", config.dump());
+    return folder.path();
+  }
+};
+
+TEST(LoraAdapter, ComesAndGoesWithoutTrace) {
+  const auto model = tiny();
+  const auto before = logits(*model);
+  const auto paths = model->paths().size();
+  const LoraAdapter lora(kLlm / "llama-lora" / "adapter"), dora(kLlm / "llama-dora" / "adapter");
+  lora.load(*model);
+  const auto with_lora = logits(*model);
+  EXPECT_GT(difference(before, with_lora), 0.1);
+  EXPECT_THAT(error_of([&] { lora.load(*model); }), HasSubstr("already"));
+  lora.unload(*model);
+  lora.unload(*model);
+  dora.load(*model);
+  EXPECT_GT(difference(with_lora, logits(*model)), 0.1);
+  dora.unload(*model);
+  EXPECT_EQ(difference(before, logits(*model)), 0);
+  EXPECT_EQ(model->paths().size(), paths);
+}
+
+TEST(LoraAdapter, TwoAddUpAndLeaveInAnyOrder) {
+  const auto model = tiny();
+  const LoraAdapter one(kLlm / "llama-lora" / "adapter"), two(kLlm / "llama-lora-all" / "adapter");
+  two.load(*model);
+  const auto only_two = logits(*model);
+  two.unload(*model);
+  one.load(*model);
+  two.load(*model);
+  EXPECT_GT(difference(only_two, logits(*model)), 0.1);
+  one.unload(*model);  // the one below
+  EXPECT_EQ(difference(only_two, logits(*model)), 0);
+  const LoraAdapter dora(kLlm / "llama-dora" / "adapter");
+  EXPECT_THAT(error_of([&] { dora.load(*model); }), HasSubstr("DoRA needs a plain"));
+  EXPECT_EQ(difference(only_two, logits(*model)), 0);
+  EXPECT_THAT(error_of([&] { nn::quantize_weights(*model, kernels::QuantType{}); }),
+              HasSubstr("adapter"));
+}
+
+TEST(LoraAdapter, SwitchedByName) {
+  const auto model = tiny();
+  const auto base = logits(*model);
+  AdapterSet set;
+  set.add("a", std::make_shared<LoraAdapter>(kLlm / "llama-lora" / "adapter"));
+  set.add("b", std::make_shared<LoraAdapter>(kLlm / "llama-dora" / "adapter"));
+  set.add("other model's", std::make_shared<LoraAdapter>(kLlm / "llama-lora" / "adapter"));
+  set.use(*model, "a");
+  const auto a = logits(*model);
+  set.use(*model, "b");
+  EXPECT_GT(difference(a, logits(*model)), 0.1);
+  EXPECT_THAT(error_of([&] { set.use(*model, "c"); }), HasSubstr("a, b"));
+  EXPECT_EQ(set.active(), "b");
+  set.use(*model, "a");
+  EXPECT_EQ(difference(a, logits(*model)), 0);
+  EXPECT_THAT(error_of([&] { set.remove("a"); }), HasSubstr("is on"));
+  EXPECT_THAT(error_of([&] { set.add("a", nullptr); }), HasSubstr("already"));
+  set.use(*model, std::nullopt);
+  EXPECT_EQ(difference(base, logits(*model)), 0);
+}
+
+TEST(LoraAdapter, FusedIsPlainOrQuantisedAsTheBase) {
+  const auto model = tiny("llama-q4");
+  const LoraAdapter adapter(kLlm / "llama-q4-lora" / "adapter");
+  adapter.load(*model);
+  const auto with = logits(*model);
+  const fs::path q_proj = "model.layers.2.self_attn.q_proj";
+  adapter.fuse(*model);
+  EXPECT_TRUE(dynamic_cast<nn::QuantizedLinear*>(&model->at(q_proj.string())));
+  const auto floats = tiny("llama-q4");
+  adapter.fuse(*floats, true);
+  EXPECT_FALSE(dynamic_cast<nn::QuantizedLinear*>(&floats->at(q_proj.string())));
+  EXPECT_LE(difference(with, logits(*floats)), 2e-2);  // but for activations that were rounded
+}
+
+TEST(LoraAdapter, ForAnotherModelIsAnError) {
+  const auto fault = [](Spoiled& s) {
+    const auto model = tiny();
+    const auto before = logits(*model);
+    const auto text = error_of([&] { LoraAdapter(s.write()).load(*model); });
+    EXPECT_EQ(difference(before, logits(*model)), 0);
+    return text;
+  };
+  const std::string a = "model.layers.2.self_attn.q_proj.lora_a";
+  {
+    Spoiled s;
+    s.tensors.insert_or_assign(a, mx::zeros({32, 4}));
+    EXPECT_THAT(fault(s), HasSubstr("'" + a +
+                                    "' does not fit the model: expected shape [64, 4], "
+                                    "found [32, 4]"));
+  }
+  {
+    Spoiled s;
+    s.tensors.erase(a);
+    EXPECT_THAT(fault(s), HasSubstr("no partner"));
+  }
+  {
+    Spoiled s;
+    s.tensors.emplace("model.layers.9.self_attn.q_proj.lora_a", mx::zeros({64, 4}));
+    s.tensors.emplace("model.layers.9.self_attn.q_proj.lora_b", mx::zeros({4, 64}));
+    EXPECT_THAT(fault(s), HasSubstr("model.layers.9.self_attn.q_proj, found none there"));
+  }
+  {
+    Spoiled s;
+    s.tensors.emplace("model.layers.2.self_attn.q_proj.m", mx::zeros({64}));
+    EXPECT_THAT(fault(s), HasSubstr("no parameter of a lora adapter"));
+  }
+  {
+    Spoiled s;
+    s.config["lora_parameters"].erase("scale");
+    s.config["lora_parameters"]["alpha"] = 3;
+    EXPECT_THAT(fault(s), HasSubstr("'scale' is missing"));
+  }
+  {
+    Spoiled s;
+    s.config["lora_parameters"]["rank"] = 5;
+    EXPECT_THAT(fault(s), HasSubstr("expected shape [96, 5], found [96, 4]"));
+  }
+  {
+    Spoiled s;
+    s.config["fine_tune_type"] = "ia3";
+    EXPECT_THAT(fault(s), HasSubstr("lora, dora or full"));
+  }
+  EXPECT_THAT(error_of([] { LoraAdapter("/nonexistent"); }), HasSubstr("adapter_config.json"));
+}
+
+TEST(LoraAdapter, Full) {
+  test::TempFolder folder;
+  const auto model = tiny();
+  const auto before = logits(*model);
+  const auto norm = mx::full({64}, 2.0f);
+  write_adapter(folder.path(), {{"model.norm.weight", norm}},
+                {{"fine_tune_type", "full"}, {"num_layers", 1}});
+  const LoraAdapter adapter(folder.path());
+  adapter.load(*model);
+  EXPECT_GT(difference(before, logits(*model)), 0.1);
+  adapter.unload(*model);
+  EXPECT_EQ(difference(before, logits(*model)), 0);
+  write_adapter(folder.path(), {{"model.norm.weight", mx::zeros({65})}},
+                {{"fine_tune_type", "full"}, {"num_layers", 1}});
+  EXPECT_THAT(error_of([&] { LoraAdapter(folder.path()).load(*model); }),
+              HasSubstr("expected float32 [64], found float32 [65]"));
+}
+
+TEST(Peft, WhatChangesTheComputationIsRefused) {
+  const fs::path from = kLlm / "llama-peft" / "adapter";
+  const auto with = [&](const char* key, const Json& value) {
+    test::TempFolder folder;
+    fs::copy(from / "adapter_model.safetensors", folder / "adapter_model.safetensors");
+    Json config = read_json(from / "adapter_config.json");
+    config[key] = value;
+    write_file(folder / "adapter_config.json", config.dump());
+    return error_of([&] { read_adapter(folder.path()); });
+  };
+  EXPECT_THAT(with("peft_type", "IA3"), HasSubstr("'peft_type' must be LORA"));
+  EXPECT_THAT(with("bias", "all"), HasSubstr("'bias'"));
+  EXPECT_THAT(with("fan_in_fan_out", true), HasSubstr("'fan_in_fan_out'"));
+  EXPECT_THAT(with("init_lora_weights", "pissa"), HasSubstr("pissa"));
+  EXPECT_THAT(with("layer_replication", Json::array({1})), HasSubstr("'layer_replication'"));
+  EXPECT_THAT(with("new_field", 3), HasSubstr("'new_field'"));
+  EXPECT_THAT(with("rank_pattern", {{"q.*", 3}}), HasSubstr("'q.*'"));
+  EXPECT_THAT(with("use_dora", true), HasSubstr("lora_magnitude_vector"));
+}
+
+TEST(Lora, LayersAreChosenAsMlxLmDoes) {
+  const auto model = tiny();
+  EXPECT_EQ(decoder_layers(*model).size(), 3u);
+  LoraConfig config;
+  config.num_layers = 2;
+  EXPECT_EQ(adapted_paths(*model, config).size(), 2 * 7u);
+  config.num_layers = -1;
+  config.keys = {{"self_attn.v_proj", "lm_head"}};
+  const auto paths = adapted_paths(*model, config);
+  EXPECT_EQ(paths.size(), 4u);
+  EXPECT_EQ(paths.back(), "lm_head");
+  config.keys = {{"self_attn.w_proj"}};
+  EXPECT_THAT(error_of([&] { adapted_paths(*model, config); }), HasSubstr("'self_attn.w_proj'"));
+  config.num_layers = 4;
+  EXPECT_THAT(error_of([&] { prepare_training(*model, config); }), HasSubstr("the model has 3"));
+}
+
+TEST(Lora, OnlyTheAdapterIsTrained) {
+  const auto model = tiny();
+  LoraConfig config;
+  config.num_layers = 1;
+  config.type = FineTuneType::dora;
+  prepare_training(*model, config);
+  for (const auto& [path, value] : model->trainable_parameters())
+    EXPECT_TRUE(path.ends_with("lora_a") || path.ends_with("lora_b") || path.ends_with(".m"))
+        << path;
+  EXPECT_EQ(model->trainable_parameters().size(), 3 * 7u);
+  const auto full = tiny();
+  config.type = FineTuneType::full;
+  prepare_training(*full, config);
+  EXPECT_EQ(full->trainable_parameters().size(), 9u);
+}
+
+TEST(Lora, RowsOfGgufAndBack) {
+  const auto a = mx::arange(48.0f);
+  const auto b = mx::reshape(a, {24, 2});
+  EXPECT_TRUE(mx::array_equal(halved_rows(interleaved_rows(b, 3), 3), b).item<bool>());
+  // Head 0 of 8 rows: 0 4 1 5 2 6 3 7.
+  const auto rows = mx::slice(interleaved_rows(mx::arange(24.0f), 3), {0}, {4});
+  EXPECT_TRUE(mx::array_equal(rows, mx::array({0.0f, 4.0f, 1.0f, 5.0f})).item<bool>());
+}
+
+}  // namespace
+}  // namespace mlxcpp::adapters
