@@ -147,9 +147,7 @@ struct ChatSession::Conversation {
 class ChatSession::Answer final : public GenerationStream::Source {
  public:
   Answer(std::shared_ptr<Conversation> conversation, Chat before, std::stop_token stop)
-      : conversation_(std::move(conversation)),
-        before_(std::move(before)),
-        stop_(std::move(stop)) {
+      : conversation_(std::move(conversation)), before_(std::move(before)), stop_(std::move(stop)) {
     conversation_->answering = true;
   }
   ~Answer() override {
@@ -288,8 +286,8 @@ GenerationStream ChatSession::again(std::stop_token stop) {
     throw Error("there is no answer yet to make again");
   Chat before = history;
   // With it go the calls that it was made from, and their results.
-  while (!history.empty() && (history.back().role == chat::Role::assistant ||
-                              history.back().role == chat::Role::tool))
+  while (!history.empty() &&
+         (history.back().role == chat::Role::assistant || history.back().role == chat::Role::tool))
     history.pop_back();
   return begin(std::move(before), std::move(stop));
 }

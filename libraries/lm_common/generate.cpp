@@ -217,7 +217,8 @@ bool Generator::has_text(int token) const {
 void Generator::limit_reasoning() {
   if (!options_.reasoning) return;
   const auto& budget = options_.parameters.reasoning_budget;
-  if (options_.reasoning->thinking() && budget && !thought_ended_ && info_.reasoning_tokens >= *budget) {
+  if (options_.reasoning->thinking() && budget && !thought_ended_ &&
+      info_.reasoning_tokens >= *budget) {
     const std::string closing = "\n" + options_.reasoning->marks().close + "\n\n";
     const std::vector<int> ids = options_.tokenizer->encode(closing, false);
     forced_.assign(ids.begin(), ids.end());

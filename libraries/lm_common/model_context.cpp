@@ -177,8 +177,9 @@ GenerateOptions ModelContext::answer_options(const LMInput& prompt, std::vector<
   if (!tools.empty()) {
     const auto format = tool_call_format();
     if (!format)
-      throw Error("tools: the model's chat template does not say how it writes calls; name one of {}",
-                  fmt::join(tool_call_formats(), ", "));
+      throw Error(
+          "tools: the model's chat template does not say how it writes calls; name one of {}",
+          fmt::join(tool_call_formats(), ", "));
     for (const std::string& text : tool_call_tokens(*format)) keep(text);
     options.tool_calls = tool_call_processor(*format, std::move(tools));
   }

@@ -30,8 +30,8 @@ struct Message {
   std::vector<std::filesystem::path> images = {};
   std::vector<std::filesystem::path> videos = {};
   std::vector<std::filesystem::path> audio = {};
-  std::string reasoning = {};              // of an assistant: what it thought before the answer
-  std::vector<ToolCall> tool_calls = {};   // of an assistant
+  std::string reasoning = {};                // of an assistant: what it thought before the answer
+  std::vector<ToolCall> tool_calls = {};     // of an assistant
   std::string tool_name = {}, call_id = {};  // of a tool: which call its content is the result of
 
   bool operator==(const Message&) const = default;

@@ -40,13 +40,13 @@ Parts index(const mx::array& x, const mx::array& ids) {  // x [4, 6], ids [2]
 }
 // x[:, 2:4] = y
 mx::array assign(const mx::array& x, const mx::array& y) {
-  return mx::slice_update(x, y, {0, 2}, {4, 4});
+  return mx::slice_update(x, y, mx::Shape{0, 2}, mx::Shape{4, 4});
 }
 // [/indexing]
 
 // [values]
 float value_of(const mx::array& x) {
-  const mx::array sum = mx::sum(x);           // lazy, as in Python
+  mx::array sum = mx::sum(x);                 // lazy, as in Python; const ones cannot be evaluated
   const float number = sum.item<float>();     // sum.item(): evaluates
   const mx::array plain = mx::contiguous(x);  // data() does not know of strides
   mx::array evaluated = mx::astype(plain, mx::float32);
@@ -103,7 +103,7 @@ float train_step(Stack& model, optimizers::Optimizer& optimizer, const mx::array
                  const mx::array& y) {
   const auto step = nn::value_and_grad(
       model, [&](const nn::Arrays& in) { return nn::mse_loss(model(in[0]), in[1]); });
-  const auto [loss, gradients] = step({x, y});
+  auto [loss, gradients] = step({x, y});
   optimizer.update(model, gradients);
   return loss.item<float>();
 }

@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "core/error.h"
+
 namespace mlxcpp {
 namespace {
 

@@ -53,7 +53,8 @@ class Script final : public LanguageModel {
   }
   mx::array hidden(const mx::array& ids, Caches&) const override {
     computed += ids.shape(1);
-    if (ids.shape(1) > 1) {  // a prompt
+    mx::array last = mx::slice(ids, {0, ids.shape(1) - 1}, {1, ids.shape(1)});
+    if (ids.shape(1) > 1 || last.item<int>() == kAssistant) {  // a prompt, or the end of one
       ++answer_;
       said_ = 0;
     }
@@ -171,8 +172,8 @@ TEST(SessionTools, EachPartComputesOnlyWhatIsNew) {
   session.respond("2 and 3?");
   f.model->computed = 0;
   session.respond("Sure?");
-  // The last token of the answer before, <eos>, the question, and the answer with its <eos>.
-  EXPECT_EQ(f.model->computed, 1 + 1 + f.tokens("<user>Sure?<eos><bot>") + f.tokens("Yes."));
+  // The question, and the answer with the token that ends it.
+  EXPECT_EQ(f.model->computed, f.tokens("<user>Sure?<eos><bot>") + f.tokens("Yes.") + 1);
   Fixture g({kCall, "5"});
   ChatSession fresh(g.container, with_tools({adder()}));
   fresh.respond("2 and 3?");

@@ -80,9 +80,9 @@ int eval(const EvalOptions& o) {
         Caches caches = context.model->make_caches(o.generate.parameters.cache_options());
         // A raw prompt is continued as it is, whatever the text means.
         mlxcpp::GenerateOptions options =
-            o.raw ? context.generate_options(o.generate.parameters, interrupt.token())
-                  : context.answer_options(prepared, tools, o.generate.parameters,
-                                           interrupt.token());
+            o.raw
+                ? context.generate_options(o.generate.parameters, interrupt.token())
+                : context.answer_options(prepared, tools, o.generate.parameters, interrupt.token());
         for (const Generation& g :
              mlxcpp::generate(*context.model, caches, prepared, std::move(options))) {
           if (g.token()) answer.tokens.push_back(g.token()->id);

@@ -92,8 +92,7 @@ void ToolOptions::add(CLI::App& app) {
         for (const Tool& tool : example_tools()) known.push_back(tool.spec.name);
         return known;
       }()));
-  app.add_option("--tool-format", format,
-                 "how the model writes calls [as its chat template says]")
+  app.add_option("--tool-format", format, "how the model writes calls [as its chat template says]")
       ->check(CLI::IsMember(tool_call_formats()));
 }
 

@@ -12,8 +12,9 @@ namespace mlxcpp::tool_text {
 // JSON, or nothing where the text is none (or nested too deep).
 std::optional<OrderedJson> json(std::string_view text);
 
-// {"name": ..., "arguments": {...}}, maybe with "id" or "tool_call_id"; also "tool_name", "parameters", {"function": {...}}, and
-// arguments that are JSON in a string. None where it is no call.
+// {"name": ..., "arguments": {...}}, maybe with "id" or "tool_call_id"; also "tool_name",
+// "parameters", {"function": {...}}, and arguments that are JSON in a string. None where it is no
+// call.
 std::optional<ToolCall> call_of(const OrderedJson& j);
 // One such object, or a list of them; none when any is no call, or there are none.
 std::optional<std::vector<ToolCall>> calls_of(const OrderedJson& j);

@@ -18,7 +18,8 @@ struct DeepSeek final : ToolCallFormat {
     return {std::string(kCalls), std::string(kCall)};
   }
   std::vector<std::string> tokens() const override {
-    return {std::string(kCalls), std::string(kCallsEnd), std::string(kCall), std::string(kCallEnd), std::string(kSep)};
+    return {std::string(kCalls), std::string(kCallsEnd), std::string(kCall), std::string(kCallEnd),
+            std::string(kSep)};
   }
 
   ToolCallMatch match(std::string_view text, bool end) const override {

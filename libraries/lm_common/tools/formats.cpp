@@ -47,8 +47,7 @@ std::vector<std::string> format_names() {
 const Row& row_of(std::string_view format) {
   for (const Row& row : rows())
     if (row.name == format) return row;
-  throw Error("no tool-call format '{}'; there are: {}", format,
-              fmt::join(format_names(), ", "));
+  throw Error("no tool-call format '{}'; there are: {}", format, fmt::join(format_names(), ", "));
 }
 
 }  // namespace

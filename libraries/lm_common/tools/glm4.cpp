@@ -23,7 +23,8 @@ class Glm4 final : public ToolCallFormat {
 
   std::vector<std::string> marks() const override { return {std::string(kOpen)}; }
   std::vector<std::string> tokens() const override {
-    return {std::string(kOpen),   std::string(kClose),    std::string(kKey), std::string(kKeyEnd), std::string(kValue), std::string(kValueEnd)};
+    return {std::string(kOpen),   std::string(kClose), std::string(kKey),
+            std::string(kKeyEnd), std::string(kValue), std::string(kValueEnd)};
   }
   bool at_start() const override { return true; }
   ToolCallMatch match(std::string_view text, bool end) const override {

@@ -1,7 +1,8 @@
 // Llama 3.1 to 3.3: an answer that is {"name": ..., "parameters": {...}}, several separated by
 // semicolons; after <|python_tag|> the same, or `tool.call(query="...")` of the built-in tools.
 // Llama 3.2 without its chat template: an answer that is [name(key="value"), ...].
-// Source: meta-llama/llama-models, models/llama3_1/prompt_format.md, llama3_2/text_prompt_format.md.
+// Source: meta-llama/llama-models, models/llama3_1/prompt_format.md,
+// llama3_2/text_prompt_format.md.
 #include "lm_common/tools/calls.h"
 #include "lm_common/tools/formats.h"
 
