@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "golden/fixture.h"
+#include "golden/made_weights.h"
 #include "support/throws.h"
 #include "vlm/models/gemma3n_audio.h"
 #include "vlm/models/gemma3n_vision.h"
@@ -28,18 +28,16 @@ nn::Weights below(const nn::Weights& weights, std::string_view prefix) {
 
 std::unique_ptr<MobileNetV5> load_tower(const fs::path& folder, const Json& config) {
   auto tower = std::make_unique<MobileNetV5>(read_config<Gemma3nVisionConfig>(config));
-  const auto weights = golden::load_fixture_checkpoint(folder).weights;
-  nn::load(*tower, below(convolutions_channels_last({weights.begin(), weights.end()}),
-                         "model.vision_tower.timm_model."));
+  const auto weights = golden::made_weights(folder);
+  nn::load(*tower, below(convolutions_channels_last(weights), "model.vision_tower.timm_model."));
   return tower;
 }
 
 std::unique_ptr<Conformer> load_conformer() {
-  const Checkpoint c = golden::load_fixture_checkpoint(kGemma3n);
-  auto tower =
-      std::make_unique<Conformer>(read_config<Gemma3nAudioConfig>(c.config.at("audio_config")));
-  nn::load(*tower, below(convolutions_channels_last({c.weights.begin(), c.weights.end()}),
-                         "model.audio_tower."));
+  const auto weights = golden::made_weights(kGemma3n);
+  auto tower = std::make_unique<Conformer>(
+      read_config<Gemma3nAudioConfig>(read_json(kGemma3n / "config.json").at("audio_config")));
+  nn::load(*tower, below(convolutions_channels_last(weights), "model.audio_tower."));
   return tower;
 }
 
@@ -118,8 +116,8 @@ TEST(Gemma3nVision, ThePublishedNetworkHasThePublishedBlocks) {
 
 // mlx_vlm's checkpoints have channels last.
 TEST(Gemma3nVision, ChannelsLastStayAsTheyAre) {
-  const auto weights = golden::load_fixture_checkpoint(kGemma3n).weights;
-  const auto once = convolutions_channels_last({weights.begin(), weights.end()});
+  const auto weights = golden::made_weights(kGemma3n);
+  const auto once = convolutions_channels_last(weights);
   const auto twice = convolutions_channels_last(once);
   for (const auto& [name, w] : once) EXPECT_EQ(w.shape(), twice.at(name).shape()) << name;
 }
