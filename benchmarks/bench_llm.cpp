@@ -142,7 +142,7 @@ std::vector<bench::Side> sides_of(const Model& m, int threads, const Options& o,
 bool measure(const Model& m, int threads, const Options& o, const char* program) {
   bench::Comparison comparison(sides_of(m, threads, o, program), bench::Child::Seconds(o.limit));
   const auto report = [&](const Point& point, const bench::Comparison::Values& values) {
-    const auto row = comparison.with_values(row_of(m, point, threads), values);
+    const auto row = comparison.with_best(row_of(m, point, threads), values);
     std::cout << (o.json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
   };
   const auto wanted = [&](const Point& p) { return o.wants(p); };

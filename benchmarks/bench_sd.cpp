@@ -1,6 +1,7 @@
 // One step of the UNet at 64x64 latents and a decode of 512x512 pixels, with random weights of the
-// sizes of Stable Diffusion 2.1 base; with --peers next to diffusers on torch, both measured in
-// turns in one run. `bench_sd --serve DTYPE` is the measured side (support/child.h).
+// sizes of Stable Diffusion 2.1 base; with --peers next to diffusers on torch and
+// stable-diffusion.cpp, measured in turns in one run. `bench_sd --serve DTYPE` is the measured side
+// (support/child.h).
 #include <chrono>
 #include <cmath>
 #include <iostream>
@@ -110,6 +111,13 @@ int serve(const std::string& name) {
 
 // --- The measuring side ---
 
+// Whether that Python can import it: it is installed by hand, and takes long to build.
+bool has_module(const std::string& python, const std::string& module) {
+  const std::string code =
+      "import importlib.util, sys; sys.exit(importlib.util.find_spec('" + module + "') is None)";
+  return bench::exit_status({python, "-c", code}) == 0;
+}
+
 // Times of one point, in turns, and each side's peak memory in MB: processes of their own. False: a
 // peer failed.
 bool measure(const std::string& dtype, const std::string& point, int threads, int runs,
@@ -117,14 +125,14 @@ bool measure(const std::string& dtype, const std::string& point, int threads, in
   bench::Comparison comparison(std::move(sides), bench::Child::Seconds(limit));
   const auto report = [&](const std::string& name, const char* unit,
                           const bench::Comparison::Values& values) {
-    const auto row = comparison.with_values({.bench = "sd",
-                                             .model = "SD 2.1 " + dtype,
-                                             .point = name,
-                                             .threads = threads,
-                                             .unit = unit,
-                                             .better = Better::lower},
-                                            values);
-    std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
+    const bench::Row row{.bench = "sd",
+                         .model = "SD 2.1 " + dtype,
+                         .point = name,
+                         .threads = threads,
+                         .unit = unit,
+                         .better = Better::lower};
+    for (const auto& r : comparison.with_each(row, values))
+      std::cout << (json ? bench::json_line(r) + "\n" : bench::table_line(r)) << std::flush;
   };
   report(point, "s", comparison.ask(point, runs));
   report(point + " peak", "MB", comparison.ask("peak_memory", 1));
@@ -146,8 +154,11 @@ int main(int argc, char** argv) {
   app.add_option("--runs", runs, "of each point")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  app.add_flag("--peers", peers, "measure diffusers on torch beside us");
-  app.add_option("--python", python, "a Python that has diffusers and torch")
+  app.add_flag(
+      "--peers", peers,
+      "measure diffusers on torch beside us, and stable-diffusion.cpp where it is installed");
+  app.add_option("--python", python,
+                 "a Python that has diffusers and torch, and perhaps stable-diffusion-cpp-python")
       ->envname("MLXCPP_PEERS_PYTHON")
       ->capture_default_str();
   app.add_option("--limit", limit, "seconds that one answer may take before its side is ended")
@@ -164,10 +175,19 @@ int main(int argc, char** argv) {
       for (const std::string what : kPoints) {
         if ((!dtype.empty() && dtype != type) || (!point.empty() && point != what)) continue;
         std::vector<bench::Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
-        if (peers)
+        if (peers) {
           sides.push_back(
               {"diffusers, torch " + type,
                {python, MLXCPP_PEERS "/diffusers_peer.py", type, std::to_string(threads)}});
+          // It has no bf16 convolutions; f16 is its fastest.
+          const std::string ggml_type = type == "float32" ? "f32" : "f16";
+          if (has_module(python, "stable_diffusion_cpp"))
+            sides.push_back({"stable-diffusion.cpp " + ggml_type,
+                             {python, MLXCPP_PEERS "/stable_diffusion_cpp_peer.py", ggml_type,
+                              std::to_string(threads)}});
+          else if (!json)
+            std::cout << "(stable-diffusion-cpp-python is not installed)\n";
+        }
         complete = measure(type, what, threads, runs, sides, limit, json) && complete;
       }
     if (complete) return 0;

@@ -26,7 +26,26 @@ std::array<int, 2> make_pipe() {
   return ends;
 }
 
+// For the child of a fork.
+[[noreturn]] void execute(const std::vector<std::string>& command) {
+  std::vector<char*> arguments;
+  for (const auto& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(arguments[0], arguments.data());
+  ::_exit(127);
+}
+
 }  // namespace
+
+int exit_status(const std::vector<std::string>& command) {
+  const pid_t pid = ::fork();
+  if (pid < 0) throw Error("cannot fork: {}", std::strerror(errno));
+  if (pid == 0) execute(command);
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 127;
+}
 
 Child::Child(std::string name, const std::vector<std::string>& command, Seconds limit)
     : name_(std::move(name)), limit_(limit) {
@@ -45,17 +64,13 @@ Child::~Child() { end(); }
 Child::Seconds Child::age() const { return std::chrono::steady_clock::now() - started_; }
 
 void Child::start(const std::vector<std::string>& command) {
-  std::vector<char*> arguments;
-  for (const auto& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
-  arguments.push_back(nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   const auto in = make_pipe(), out = make_pipe();
   pid_ = ::fork();
   if (pid_ == 0) {
     ::dup2(in[0], STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
-    ::execvp(arguments[0], arguments.data());
-    ::_exit(127);
+    execute(command);
   }
   const int error = errno;
   ::close(in[0]);

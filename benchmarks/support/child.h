@@ -40,4 +40,7 @@ class Child {
   Seconds to_ready_{};
 };
 
+// Runs a command to its end; 127 if it cannot be started.
+int exit_status(const std::vector<std::string>& command);
+
 }  // namespace mlxcpp::bench

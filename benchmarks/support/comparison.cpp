@@ -1,5 +1,6 @@
 #include "support/comparison.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace mlxcpp::bench {
@@ -52,16 +53,24 @@ std::map<std::string, Comparison::Values> Comparison::in_fresh_processes(int run
   return out;
 }
 
-Row Comparison::with_values(Row row, const Values& values) const {
-  row.values = values.at(0);
+std::vector<Row> Comparison::with_each(const Row& row, const Values& values) const {
+  std::vector<Row> rows;
   for (size_t s = 1; s < sides_.size(); ++s) {
     if (out_[s] || values[s].empty()) continue;
-    if (row.peer_values.empty() || is_better(row.better, median(values[s]), row.peer_value())) {
-      row.peer = sides_[s].name;
-      row.peer_values = values[s];
-    }
+    rows.push_back(row);
+    rows.back().peer = sides_[s].name;
+    rows.back().peer_values = values[s];
   }
-  return row;
+  if (rows.empty()) rows.push_back(row);
+  for (Row& r : rows) r.values = values.at(0);
+  return rows;
+}
+
+Row Comparison::with_best(Row row, const Values& values) const {
+  const auto rows = with_each(row, values);
+  return *std::max_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    return is_better(a.better, b.peer_value(), a.peer_value());
+  });
 }
 
 }  // namespace mlxcpp::bench

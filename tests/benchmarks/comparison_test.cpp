@@ -68,9 +68,10 @@ TEST(BenchComparison, AStuckPeerIsEndedAndLeftOut) {
   EXPECT_THAT(text, HasSubstr("left out from here on: stuck: no answer to 'work' within 4 s"));
   EXPECT_THAT(text, HasSubstr("slow start: no answer to the start within 4 s"));
 
-  const Row row = comparison.with_values({.better = Better::lower}, values);
+  const Row row = comparison.with_best({.better = Better::lower}, values);
   EXPECT_EQ(row.peer, "well") << "a side that is out is no peer, though its one value is better";
   EXPECT_DOUBLE_EQ(*row.ratio(), 5.0 / 3);
+  EXPECT_THAT(comparison.with_each({}, values), SizeIs(1));
 }
 
 TEST(BenchComparison, OursThrows) {

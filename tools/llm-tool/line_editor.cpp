@@ -1,6 +1,7 @@
 #include "llm-tool/line_editor.h"
 
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -54,14 +55,16 @@ struct LineEditor::Editor {
     el_set(line, EL_HIST, ::history, history);
     el_set(line, EL_SIGNAL, 1);
     el_source(line, nullptr);  // ~/.editrc
-    // Ctrl-C is a key while a line is typed: as a signal it would end the chat.
-    el_set(line, EL_SETTY, "-d", "intr=", nullptr);
-    el_set(
-        line, EL_ADDFN, "drop-line", "Drops the line.", +[](EditLine* e, int) -> unsigned char {
-          of(e).interrupted = true;
-          return CC_EOF;
-        });
-    el_set(line, EL_BIND, "^C", "drop-line", nullptr);
+    // Keys while a line is typed: Ctrl-C as a signal would end the chat.
+    el_set(line, EL_SETTY, "-d", "-isig", nullptr);
+    add_key("^C", "drop-line", [](EditLine* e, int) -> unsigned char {
+      of(e).interrupted = true;
+      return CC_EOF;
+    });
+    add_key("^Z", "stop-program", [](EditLine*, int) -> unsigned char {
+      std::raise(SIGTSTP);
+      return CC_REFRESH;
+    });
 
     const auto path = history_path();
     if (path.empty()) return;
@@ -76,6 +79,11 @@ struct LineEditor::Editor {
   }
   Editor(const Editor&) = delete;
   Editor& operator=(const Editor&) = delete;
+
+  void add_key(const char* key, const char* name, unsigned char (*f)(EditLine*, int)) const {
+    el_set(line, EL_ADDFN, name, name, f);
+    el_set(line, EL_BIND, key, name, nullptr);
+  }
 
   static Editor& of(EditLine* e) {
     Editor* editor = nullptr;
