@@ -8,6 +8,8 @@
 #include "core/error.h"
 #include "kernels/thread_pool.h"
 #include "lm_common/memory.h"
+#include "lm_common/tools/example_tools.h"
+#include "lm_common/tools/formats.h"
 #include "support/terminal.h"
 
 namespace mlxcpp::tools {
@@ -65,6 +67,8 @@ void GenerateOptions::add(CLI::App& app) {
         return text.find('=') == 0 || text.find('=') == std::string::npos ? "expected KEY=VALUE"
                                                                           : "";
       });
+  app.add_option("--reasoning-budget", p.reasoning_budget,
+                 "most tokens to think aloud, for models that do; then the answer must begin");
   app.add_flag("-q,--quiet", quiet, "print the answer only");
 }
 
@@ -77,6 +81,43 @@ Json GenerateOptions::template_context() const {
     context[text.substr(0, at)] = parsed.is_discarded() ? Json(value) : parsed;
   }
   return context;
+}
+
+void ToolOptions::add(CLI::App& app) {
+  app.add_option("--tools-file", file,
+                 "JSON list of tools that the model may call: {\"name\", \"description\", "
+                 "\"parameters\": JSON schema} each");
+  app.add_option("--tool", names, "a built-in tool that the model may call (repeatable)")
+      ->check(CLI::IsMember([] {
+        std::vector<std::string> known;
+        for (const Tool& tool : example_tools()) known.push_back(tool.spec.name);
+        return known;
+      }()));
+  app.add_option("--tool-format", format, "how the model writes calls [as its chat template says]")
+      ->check(CLI::IsMember(tool_call_formats()));
+}
+
+std::vector<Tool> ToolOptions::tools() const {
+  std::vector<Tool> out;
+  const auto add = [&](Tool tool) {
+    for (const Tool& other : out)
+      if (other.spec.name == tool.spec.name)
+        throw Error("the tool '{}' is there twice", tool.spec.name);
+    out.push_back(std::move(tool));
+  };
+  const std::vector<Tool> built_in = example_tools();
+  const auto find = [&](const std::string& name) -> const Tool* {
+    for (const Tool& tool : built_in)
+      if (tool.spec.name == name) return &tool;
+    return nullptr;
+  };
+  for (const std::string& name : names) add(*find(name));
+  if (file.empty()) return out;
+  for (ToolSpec& spec : tool_specs(read_ordered_json(file), file)) {
+    const Tool* known = find(spec.name);
+    add({spec, known ? known->run : nullptr});
+  }
+  return out;
 }
 
 void MemoryOptions::add(CLI::App& app) {
@@ -98,20 +139,24 @@ void MemoryOptions::report() const {
   if (memory_stats) fmt::print(stderr, "{}", mlxcpp::memory_stats().summary());
 }
 
-void ComputeOptions::add(CLI::App& app) {
+void DeviceOptions::add(CLI::App& app) {
   app.add_option("--threads", threads,
                  "CPU threads [MLXCPP_NUM_THREADS, or the cores this process may use]")
       ->check(CLI::Range(1, 1024));
   app.add_option("--device", device, "cpu or gpu")
       ->check(CLI::IsMember({"cpu", "gpu"}))
       ->capture_default_str();
+}
+
+void ComputeOptions::add(CLI::App& app) {
+  DeviceOptions::add(app);
   app.add_option("--precision", precision,
                  "of activations that meet quantised weights: fast, high or exact")
       ->check(CLI::IsMember({"fast", "high", "exact"}))
       ->capture_default_str();
 }
 
-void ComputeOptions::apply() const {
+void DeviceOptions::apply() const {
   if (threads) kernels::set_num_threads(*threads);
   const mlx::core::Device wanted =
       device == "gpu" ? mlx::core::Device::gpu : mlx::core::Device::cpu;

@@ -9,6 +9,7 @@
 #include "hub/model_source.h"
 #include "kernels/precision.h"
 #include "lm_common/generate_parameters.h"
+#include "lm_common/tools/tool.h"
 
 // Groups of options that several sub-commands share. Names and defaults are those of
 // mlx-swift-examples where it has them.
@@ -35,6 +36,18 @@ struct GenerateOptions {
   Json template_context() const;  // VALUE is JSON where it parses as such, else a string
 };
 
+// Which tools a model may call.
+struct ToolOptions {
+  std::string file;                // a JSON list of specifications
+  std::vector<std::string> names;  // of the built-in ones
+  std::string format;              // of calls; empty: as the model's template says
+
+  void add(CLI::App& app);
+  // The built-in ones can be run; those of the file whose name no built-in one has, cannot. Throws
+  // an Error for a file that cannot be read, and for a name twice.
+  std::vector<Tool> tools() const;
+};
+
 struct MemoryOptions {
   bool memory_stats = false;
   std::optional<int> cache_size, memory_size;  // in MB
@@ -44,14 +57,19 @@ struct MemoryOptions {
   void report() const;  // to stderr, if asked for
 };
 
-struct ComputeOptions {
+struct DeviceOptions {
   std::optional<int> threads;
   std::string device = "cpu";
-  std::string precision = "high";
 
   void add(CLI::App& app);
   // Threads and device of this process. Throws for a device that this MLX lacks.
   void apply() const;
+};
+
+struct ComputeOptions : DeviceOptions {
+  std::string precision = "high";
+
+  void add(CLI::App& app);
   kernels::Precision kernel_precision() const;
 };
 
