@@ -1,4 +1,4 @@
-// Every fixture that golden-tool finds in tests/golden, in exact precision; the quantised ones and
+// Every fixture of tests/golden that golden-tool knows, in exact precision; the quantised ones and
 // the real models in the others, too. The same runner as golden-tool's.
 #include <gtest/gtest.h>
 
@@ -48,7 +48,10 @@ std::vector<Fixture> quantised() {
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(fixtures({""})), test_name);
+INSTANTIATE_TEST_SUITE_P(All, Golden,
+                         ::testing::ValuesIn(fixtures({"llm", "gguf", "cache", "real",
+                                                       "sampling.json", "sd", "media"})),
+                         test_name);
 INSTANTIATE_TEST_SUITE_P(Quantised, GoldenPrecision, ::testing::ValuesIn(quantised()), test_name);
 
 }  // namespace
