@@ -5,6 +5,7 @@
 #include "kernels/thread_pool.h"
 #include "model_folder.h"
 #include "stable_diffusion/model_container.h"
+#include "stable_diffusion/png.h"
 #include "support/throws.h"
 
 namespace mlxcpp::sd {
@@ -128,6 +129,52 @@ TEST(Pipeline, WindowsOfALongPromptAreEncodedAlone) {
   const auto alone =
       mx::concatenate({model.condition(first).states, model.condition(second).states}, 1);
   EXPECT_TRUE(same(both, alone));
+}
+
+// What goes into the file is within 2/255 of diffusers' picture of the same latents.
+TEST(Pipeline, PixelsAreThoseOfDiffusers) {
+  for (const auto& folder : {kSd21, kXl}) {
+    const auto golden = load_safetensors(folder / "golden.safetensors");
+    auto model = tiny(folder);
+    int compared = 0;
+    for (const auto& [name, want] : golden) {
+      if (!name.starts_with("traj.") || !name.ends_with(".image")) continue;
+      const std::string run = name.substr(0, name.size() - 5);
+      int last = 0;
+      while (golden.contains(run + std::to_string(last + 1))) ++last;
+      const auto latents = mx::transpose(golden.at(run + std::to_string(last)), {0, 2, 3, 1});
+      const auto got = mx::astype(to_pixels(model.decode(latents)), mx::int32);
+      const auto theirs = mx::astype(to_pixels(mx::transpose(want, {0, 2, 3, 1})), mx::int32);
+      EXPECT_LE(mx::max(mx::abs(got - theirs)).item<int>(), 2) << name;
+      ++compared;
+    }
+    EXPECT_GT(compared, 0) << folder;
+  }
+}
+
+size_t bytes_of(const nn::Module& module) {
+  size_t n = 0;
+  for (const auto& [path, value] : module.parameters()) n += value.nbytes();
+  return n;
+}
+
+TEST(Pipeline, ConservingMemoryLetsEachPartGoBeforeTheNext) {
+  const ModelSource source(kSd21);
+  const size_t text = bytes_of(*source.load_text_encoder(0, mx::float32)),
+               autoencoder = bytes_of(*source.load_autoencoder(mx::float32));
+  const auto picture = mx::zeros({64, 32, 3});
+  const auto held = [&](bool conserve, bool from_picture) {
+    StableDiffusion model(ModelSource(kSd21),
+                          {.dtype = mx::float32, .conserve_memory = conserve});
+    mx::synchronize();
+    const size_t before = mx::get_active_memory();
+    const auto steps =
+        from_picture ? model.generate(picture, 0.5, small(1)) : model.generate(small(1));
+    mx::synchronize();
+    return mx::get_active_memory() - before;
+  };
+  EXPECT_LE(held(true, false) + text, held(false, false));
+  EXPECT_LE(held(true, true) + text + autoencoder, held(false, true));
 }
 
 TEST(Pipeline, BatchesOfPictures) {
