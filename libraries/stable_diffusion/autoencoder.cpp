@@ -195,8 +195,7 @@ mx::array Autoencoder::decode(const mx::array& z) const {
   return mx::astype(decoder(h), mx::float32);
 }
 
-mx::array Autoencoder::decode_scaled(const mx::array& z,
-                                     const std::optional<Tiling>& tiling,
+mx::array Autoencoder::decode_scaled(const mx::array& z, const std::optional<Tiling>& tiling,
                                      const std::stop_token& stop) const {
   if (z.ndim() != 4 || z.shape(3) != config_.latent_channels || z.size() == 0)
     throw Error(

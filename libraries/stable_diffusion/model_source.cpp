@@ -38,8 +38,8 @@ Tensors with_text_model_prefix(Tensors weights) {
     if (name.starts_with(kPrefix)) return weights;
   Tensors out;
   for (auto& [name, value] : weights)
-    out.insert_or_assign(
-        name.starts_with("text_projection.") ? name : std::string(kPrefix) + name, value);
+    out.insert_or_assign(name.starts_with("text_projection.") ? name : std::string(kPrefix) + name,
+                         value);
   return out;
 }
 

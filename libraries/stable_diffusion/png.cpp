@@ -22,8 +22,7 @@ mx::array grid(const mx::array& pixels, int rows) {
     throw Error("rows: expected 1 to {}, the number of pictures; found {}", n, rows);
   const int columns = (n + rows - 1) / rows;
   constexpr int kFrame = 8;
-  auto x = mx::pad(pixels,
-                   {{0, rows * columns - n}, {kFrame, kFrame}, {kFrame, kFrame}, {0, 0}});
+  auto x = mx::pad(pixels, {{0, rows * columns - n}, {kFrame, kFrame}, {kFrame, kFrame}, {0, 0}});
   const int h = x.shape(1), w = x.shape(2), c = x.shape(3);
   x = mx::transpose(mx::reshape(x, {rows, columns, h, w, c}), {0, 2, 1, 3, 4});
   return mx::reshape(x, {rows * h, columns * w, c});

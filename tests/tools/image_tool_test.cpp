@@ -90,9 +90,9 @@ TEST_F(ImageTool, PicturesOfTheFileAreThoseOfTheLibrary) {
     auto want = mx::contiguous(sd::to_pixels(model.decode(*latents)));
     want.eval();
 
-    const auto outcome = run(text("a.png", fmt::format("--image-count {} --rows {} --preview '{}'",
-                                                       count, (count + 1) / 2,
-                                                       (folder / "preview.png").string())));
+    const auto outcome =
+        run(text("a.png", fmt::format("--image-count {} --rows {} --preview '{}'", count,
+                                      (count + 1) / 2, (folder / "preview.png").string())));
     ASSERT_EQ(outcome.status, 0) << outcome.text;
     const auto file = media::read_picture(folder / "a.png");
     const int frame = count == 1 ? 0 : 8;
@@ -100,9 +100,9 @@ TEST_F(ImageTool, PicturesOfTheFileAreThoseOfTheLibrary) {
     ASSERT_EQ(file.height, (count == 1 ? 1 : 2) * (128 + 2 * frame));
     for (int n = 0; n < count; ++n)
       for (int y = 0; y < 128; ++y) {
-        const auto* row = file.rgb.data() +
-                          3 * ((n / 2 * (128 + 2 * frame) + frame + y) * file.width +
-                               n % 2 * (64 + 2 * frame) + frame);
+        const auto* row =
+            file.rgb.data() + 3 * ((n / 2 * (128 + 2 * frame) + frame + y) * file.width +
+                                   n % 2 * (64 + 2 * frame) + frame);
         const auto* expected = want.data<uint8_t>() + (n * 128 + y) * 64 * 3;
         ASSERT_TRUE(std::equal(row, row + 64 * 3, expected)) << "picture " << n << ", row " << y;
       }

@@ -96,8 +96,9 @@ sd::StableDiffusion SdOptions::open() const {
                     : dtype == "float16"  ? mlx::core::float16
                     : float16             ? mlx::core::float16
                                           : mlx::core::float32;
-  return sd::StableDiffusion(sd::open_model(model, config, options),
-                             {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
+  return sd::StableDiffusion(
+      sd::open_model(model, config, options),
+      {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
 }
 
 namespace {
@@ -184,9 +185,8 @@ int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::Stab
 
   const int edge = std::max(latents->shape(1), latents->shape(2));
   const int tile = o.tile.value_or(edge > 128 ? 64 : 0);
-  const auto decoder =
-      model.detached_decoder(tile > 0 ? std::optional(sd::Tiling{.edge = tile}) : std::nullopt,
-                             interrupt.token());
+  const auto decoder = model.detached_decoder(
+      tile > 0 ? std::optional(sd::Tiling{.edge = tile}) : std::nullopt, interrupt.token());
   std::vector<mx::array> images;
   const int count = latents->shape(0), batches = (count + o.batch_size - 1) / o.batch_size;
   StepProgress progress("decoded", batches, o.quiet || batches == 1);
