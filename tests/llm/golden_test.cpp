@@ -49,7 +49,9 @@ std::vector<Fixture> quantised() {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    All, Golden, ::testing::ValuesIn(fixtures({"llm", "gguf", "cache", "real", "sampling.json", "sd"})),
+    All, Golden,
+    ::testing::ValuesIn(
+        fixtures({"llm", "gguf", "cache", "embedders", "real", "sampling.json", "sd"})),
     test_name);
 INSTANTIATE_TEST_SUITE_P(Quantised, GoldenPrecision, ::testing::ValuesIn(quantised()), test_name);
 
