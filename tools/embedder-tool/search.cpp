@@ -243,7 +243,8 @@ Command add_search(CLI::App& app) {
   app.add_option("--index", o->folder, "folder whose files are searched")->required();
   app.add_option("--database", o->database,
                  "file of the index [in the cache, by folder and model]");
-  app.add_option("--include", o->include, "only files like this, e.g. '*.md' (repeatable)");
+  app.add_option("--include", o->include, "only files like this, e.g. '*.md' (repeatable)")
+      ->allow_extra_args(false);
   app.add_option("--top", o->top, "results")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_flag("--update,!--no-update", o->update, "look for changed files first [yes]");
   app.add_flag("--rebuild", o->rebuild, "empty an index that another model made");
