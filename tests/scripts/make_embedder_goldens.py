@@ -1,9 +1,10 @@
-"""Embedders as golden fixtures for `./mlx-run golden`, beside those in tests/golden/embedders that other programs made:
-distilbert from transformers, and bert_gguf and nomic_bert_gguf, F32 GGUF files with the weights of the fixtures bert
-and nomic_bert, laid out as llama.cpp's converter (convert_hf_to_gguf.py) lays them out.
+"""Embedders as golden fixtures for `./mlx-run golden`: distilbert from transformers; bert_gguf, an F32 GGUF file with the
+weights of the fixture bert, laid out as llama.cpp's converter (convert_hf_to_gguf.py) lays them out; and the other folders,
+cut from larger fixtures of the same form to a layer or two, their numbers computed anew.
 
     pip install torch==2.15.* transformers==5.23.* tokenizers safetensors numpy gguf
-    python tests/scripts/make_embedder_goldens.py [distilbert] [bert_gguf] [nomic_bert_gguf]
+    python tests/scripts/make_embedder_goldens.py [distilbert] [bert_gguf]
+    python tests/scripts/make_embedder_goldens.py cut FOLDER      # with bert, roberta, ... as folders in it
 """
 
 import json
@@ -80,10 +81,6 @@ BERT = {"embeddings.word_embeddings": "token_embd", "embeddings.position_embeddi
         "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
         "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
         "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm"}
-NOMIC = {"embeddings.word_embeddings": "token_embd", "embeddings.token_type_embeddings": "token_types",
-         "emb_ln": "token_embd_norm", "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output",
-         "norm1": "attn_output_norm", "mlp.fc11": "ffn_up", "mlp.fc12": "ffn_gate", "mlp.fc2": "ffn_down",
-         "norm2": "layer_output_norm"}
 
 
 def twin(name, arch, names, layers, sizes):
@@ -101,8 +98,6 @@ def twin(name, arch, names, layers, sizes):
     w.add_layer_norm_eps(get(sizes["eps"]))
     w.add_causal_attention(False)
     w.add_pooling_type(gguf.PoolingType.MEAN)
-    if "rotary_emb_base" in config:
-        w.add_rope_freq_base(float(config["rotary_emb_base"]))
     # The vocabulary as the converter writes WordPiece: "##ing" as "ing", "word" as "▁word".
     tokenizer = json.loads((GOLDEN / name / "tokenizer.json").read_text())
     vocab = tokenizer["model"]["vocab"]
@@ -138,18 +133,113 @@ def twin(name, arch, names, layers, sizes):
     write_json(folder / "golden.json", {"name": f"{name}_gguf", "twin": name})
 
 
+# Which layers stay; where the tensors of layer N are.
+CUT = {"bert": ([0, 1], "encoder.layer."), "roberta": ([0], "encoder.layer."), "xlm_roberta": ([0, 1], "encoder.layer."),
+       "xlm_roberta_cls": ([0], "encoder.layer."), "nomic_bert": ([0, 1], "encoder.layers."),
+       "modernbert": ([0, 1], "layers."), "qwen3_embedding": ([0, 1], "layers."), "embeddinggemma": ([2, 3], "layers."),
+       "bert_reranker": ([0], "bert.encoder.layer."), "xlm_roberta_reranker": ([0], "roberta.encoder.layer."),
+       "qwen3_reranker": ([0], "model.layers.")}
+CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm_roberta": "XLMRobertaModel", "xlm_roberta_cls": "XLMRobertaModel",
+           "nomic_bert": "NomicBertModel", "modernbert": "ModernBertModel", "qwen3_embedding": "Qwen3Model",
+           "embeddinggemma": "Gemma3TextModel", "bert_reranker": "BertForSequenceClassification",
+           "xlm_roberta_reranker": "XLMRobertaForSequenceClassification", "qwen3_reranker": "Qwen3ForCausalLM"}
+
+
+def reference(name, folder):
+    more = {}
+    if name == "nomic_bert":  # published under other names than transformers' own
+        c = json.loads((folder / "config.json").read_text())
+        more["config"] = transformers.NomicBertConfig(
+            vocab_size=c["vocab_size"], hidden_size=c["n_embd"], num_hidden_layers=c["n_layer"], num_attention_heads=c["n_head"],
+            intermediate_size=c["n_inner"], max_position_embeddings=c["n_positions"], layer_norm_eps=c["layer_norm_epsilon"],
+            rope_parameters={"rope_type": "default", "rope_theta": float(c["rotary_emb_base"])})
+    model, info = getattr(transformers, CLASSES[name]).from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **more)
+    assert not info["missing_keys"], info["missing_keys"]
+    return model.eval()
+
+
+def pool(hidden, mode):
+    return {"mean": hidden.mean(1), "cls": hidden[:, 0], "lasttoken": hidden[:, -1]}[mode][0]
+
+
+@torch.no_grad()
+def cut(source, name):
+    folder = GOLDEN / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source / name, folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    keep, prefix = CUT[name]
+    config = json.loads((folder / "config.json").read_text())
+    config["n_layer" if "n_layer" in config else "num_hidden_layers"] = len(keep)
+    if "layer_types" in config:
+        config["layer_types"] = [config["layer_types"][i] for i in keep]
+    write_json(folder / "config.json", config)
+    weights = {}
+    for tensor, x in load_file(folder / "model.safetensors").items():
+        if tensor.startswith(prefix):
+            number, rest = tensor[len(prefix):].split(".", 1)
+            if int(number) not in keep:
+                continue
+            tensor = f"{prefix}{keep.index(int(number))}.{rest}"
+        weights[tensor] = torch.from_numpy(x)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    golden = {k: torch.from_numpy(v) for k, v in load_file(folder / "golden.safetensors").items()}
+    info = json.loads((folder / "golden.json").read_text())
+    info.pop("roundtrip", None)
+    info["comments"] = info.get("comments", []) + [f"layers {keep} of a larger fixture"]
+    model = reference(name, folder)
+    case = info["cases"][0]
+    if "pairs" in case:
+        scores = []
+        for i in range(len(case["pairs"])):
+            ids = golden[f"pair{i}.input_ids"]
+            types = {"token_type_ids": golden[t]} if (t := f"pair{i}.token_type_ids") in golden else {}
+            logits = model(input_ids=ids, **types).logits
+            if "token_true_id" in case:
+                golden[f"pair{i}.logits_last"] = logits[0, -1]
+                scores.append(torch.sigmoid(logits[0, -1, case["token_true_id"]] - logits[0, -1, case["token_false_id"]]))
+            else:
+                scores.append(logits[0, 0])
+        scores = torch.stack(scores)
+        if "token_true_id" in case:
+            golden["scores"] = scores
+            case["scores"] = scores.tolist()
+        else:
+            golden |= {"logits": scores, "sigmoid": torch.sigmoid(scores)}
+            case |= {"logits": scores.tolist(), "order_best_first": scores.argsort(descending=True).tolist()}
+    else:
+        dense = [torch.from_numpy(load_file(f)["linear.weight"]) for f in sorted(folder.glob("*_Dense/model.safetensors"))]
+        for c in info["cases"]:
+            hidden = [model(input_ids=golden[f"{c['name']}.ids{i}"][None]).last_hidden_state for i in range(len(c["texts"]))]
+            if c["name"] == "plain":
+                golden["plain.hidden0"] = hidden[0]
+            x = golden[f"{c['name']}.pooled"] = torch.stack([pool(h, c["pooling"]) for h in hidden])
+            for w in dense:
+                x = x @ w.T
+            if dense:
+                golden[f"{c['name']}.dense"] = x
+            x = golden[f"{c['name']}.embeddings"] = torch.nn.functional.normalize(x, dim=-1)
+            c["cosine"] = [[round(float(v), 6) for v in row] for row in x @ x.T]
+        for key in [k for k in golden if k.startswith("matryoshka.")]:
+            x = torch.nn.functional.layer_norm(golden["plain.pooled"], golden["plain.pooled"].shape[1:])
+            golden[key] = torch.nn.functional.normalize(x[:, :int(key.split(".")[1])], dim=-1)
+    save_file({k: v.contiguous() for k, v in golden.items()}, folder / "golden.safetensors")
+    write_json(folder / "golden.json", info)
+
+
 def bert_gguf():
     twin("bert", "bert", BERT, "encoder.layer.",
          {"context": ["max_position_embeddings"], "width": ["hidden_size"], "layers": ["num_hidden_layers"],
           "inner": ["intermediate_size"], "heads": ["num_attention_heads"], "eps": ["layer_norm_eps"]})
 
 
-def nomic_bert_gguf():
-    twin("nomic_bert", "nomic-bert", NOMIC, "encoder.layers.",
-         {"context": ["n_positions"], "width": ["n_embd"], "layers": ["n_layer"], "inner": ["n_inner"],
-          "heads": ["n_head"], "eps": ["layer_norm_epsilon"]})
-
-
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["distilbert", "bert_gguf", "nomic_bert_gguf"]:
-        {f.__name__: f for f in (distilbert, bert_gguf, nomic_bert_gguf)}[name]()
+    if sys.argv[1:2] == ["cut"]:
+        for name in CUT:
+            cut(pathlib.Path(sys.argv[2]), name)
+    else:
+        for name in sys.argv[1:] or ["distilbert", "bert_gguf"]:
+            {"distilbert": distilbert, "bert_gguf": bert_gguf}[name]()
