@@ -89,8 +89,10 @@ def document():
                   "; ".join(f"{', '.join(n)} (`{t}`)" for t, n in presets.items()) + "."]
     lines += [
         "", "## Speed", "",
-        "Every family at one shape with random 4-bit weights, `./mlx-run bench families`, 8 threads of an idle server with AVX-512",
-        "(docs/models_speed.txt). The last column is the speed by the bytes that a token reads, next to Llama's.", "",
+        "Every family at one shape with random 4-bit weights, `./mlx-run bench families`, 8 threads of a server with AVX-512",
+        "(docs/models_speed.txt); from run to run the figures vary by a fifth. The last column is the speed by the bytes that a",
+        "token reads, next to Llama's. Models this small lie in the processor's cache, so that it shows what a layer costs besides",
+        "its bytes: families with more small operations a layer (experts, latent attention, Gemma 3n) stand lower.", "",
         (ROOT / "docs/models_speed.txt").read_text().rstrip("\n")]
     return "\n".join(lines) + "\n"
 
