@@ -240,10 +240,10 @@ class SmolVLMProcessor final : public Idefics3Processor {
     return with(text + "\n\n", media::to_floats(film.pictures, films_));
   }
   // Templates from before films render pictures and text alone.
-  Json adapt(Json messages) const override {
-    for (Json& message : messages)
+  OrderedJson adapt(OrderedJson messages) const override {
+    for (OrderedJson& message : messages)
       if (message.is_object() && message.contains("content") && message["content"].is_array())
-        for (Json& part : message["content"])
+        for (OrderedJson& part : message["content"])
           if (part.is_object() && part.value("type", "") == "video")
             part = {{"type", "text"}, {"text", mark(Medium::Kind::video)}};
     return messages;
