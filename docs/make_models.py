@@ -10,7 +10,16 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LLM = ROOT / "libraries/llm"
+VLM = ROOT / "libraries/vlm"
 GOLDEN = ROOT / "tests/golden"
+
+# The model_type of the presets with eyes or ears, by the first part that their id has.
+MEDIA_PRESET_TYPES = [
+    ("paligemma", "paligemma"), ("Qwen2-VL", "qwen2_vl"), ("Qwen2.5-VL", "qwen2_5_vl"),
+    ("SmolVLM-Instruct", "idefics3"), ("SmolVLM2", "smolvlm"), ("gemma-3-", "gemma3"),
+    ("gemma-3n", "gemma3n"),
+]
+
 
 def preset_type(name):
     """As model_type_of() of presets.cpp: the first of its names that the id has."""
@@ -27,20 +36,25 @@ def registry():
     return dict(re.findall(r'\{"(\w+)", (\w+)\(\)', text))
 
 
+def source_of(text):
+    """The papers and reference files that a file's header names."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("//"):
+            break
+        lines.append(line[2:].strip())
+    header = " ".join(lines)
+    papers = re.findall(r"\b\d{4}\.\d{5}\b", header)
+    references = sorted(set(re.findall(r"\b[a-z]\w*\.py\b", header)))
+    return ", ".join([f"arXiv {p}" for p in papers] + [f"`{r}`" for r in references])
+
+
 def files():
-    """function -> file and the papers and reference files that its header names."""
+    """function -> file and source_of() it."""
     out = {}
     for path in sorted((LLM / "models").glob("*.cpp")):
         text = path.read_text()
-        lines = []
-        for line in text.splitlines():
-            if not line.startswith("//"):
-                break
-            lines.append(line[2:].strip())
-        header = " ".join(lines)
-        papers = re.findall(r"\b\d{4}\.\d{5}\b", header)
-        references = sorted(set(re.findall(r"\b[a-z]\w*\.py\b", header)))
-        source = ", ".join([f"arXiv {p}" for p in papers] + [f"`{r}`" for r in references])
+        source = source_of(text)
         for name in re.findall(r"^Creator (\w+)\(\)", text, re.M):
             out[name] = (path.name, source)
     return out
@@ -94,7 +108,35 @@ def document():
         "token reads, next to Llama's. Models this small lie in the processor's cache, so that it shows what a layer costs besides",
         "its bytes: families with more small operations a layer (experts, latent attention, Gemma 3n) stand lower.", "",
         (ROOT / "docs/models_speed.txt").read_text().rstrip("\n")]
+    lines += media_models()
     return "\n".join(lines) + "\n"
+
+
+def media_models():
+    """The same for libraries/vlm."""
+    presets, golden = {}, {}
+    for name in re.findall(r'\.id = "([^"]+)"', (VLM / "presets.cpp").read_text()):
+        presets.setdefault(next(t for part, t in MEDIA_PRESET_TYPES if part in name), []).append(
+            name.removeprefix("mlx-community/"))
+    for config in sorted(GOLDEN.glob("vlm/*/config.json")):
+        model_type = json.loads(config.read_text()).get("model_type")
+        golden[model_type] = golden.get(model_type, 0) + 1
+    lines = ["", "## Models that take pictures, films or sound", "",
+             "Families of `libraries/vlm/models`. Their fixtures compare token ids, pixels, the towers' intermediates,",
+             "logits and greedy tokens.", "",
+             "| family | model_types | source | presets | fixtures |", "|---|---|---|---|---|"]
+    for path in sorted((VLM / "models").glob("*.cpp")):
+        text = path.read_text()
+        types = sorted(re.findall(r'\.name = "(\w+)"', text) + re.findall(r'entry<\w+>\("(\w+)"\)', text))
+        if not types:
+            continue
+        names = ", ".join(n for t in types for n in presets.pop(t, []))
+        lines.append(f"| {path.stem} | {' '.join(f'`{t}`' for t in types)} | {source_of(text)} | "
+                     f"{names} | {sum(golden.get(t, 0) for t in types)} |")
+    if presets:
+        lines += ["", "Presets whose type is not there yet: " +
+                  "; ".join(f"{', '.join(n)} (`{t}`)" for t, n in presets.items()) + "."]
+    return lines
 
 
 if __name__ == "__main__":

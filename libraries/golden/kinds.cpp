@@ -2,12 +2,23 @@
 
 #include <algorithm>
 
+#include "golden/vlm.h"
+#include "vlm/registry.h"
+
 namespace mlxcpp::golden {
 namespace {
 
 // Fixtures of a kind lie together in a folder of that name, whatever they lack there.
 bool lies_in(const fs::path& fixture, std::string_view folder) {
   return fixture.parent_path().filename() == folder;
+}
+
+// Of a type that has eyes or ears here, with all that its prompts need.
+bool is_media_model(const fs::path& fixture) {
+  if (!lies_in(fixture, "vlm") || !fs::exists(fixture / "tokenizer.json")) return false;
+  const auto types = vlm::media_model_types();
+  const std::string type = model_type(read_json(fixture / "config.json"));
+  return std::find(types.begin(), types.end(), type) != types.end();
 }
 
 const Kind kKinds[] = {
@@ -23,6 +34,7 @@ const Kind kKinds[] = {
      Tolerance{}},
     {"embedders", [](const fs::path& p) { return lies_in(p, "embedders"); }, compare_embedders,
      Tolerance{}},
+    {"vlm", is_media_model, compare_vision_language_model},
     // The tolerances of a Stable Diffusion fixture are its own, one each part.
     {"sd", [](const fs::path& p) { return lies_in(p, "sd"); }, compare_stable_diffusion,
      Tolerance{.abs = 1e-4, .rel = 0}},

@@ -54,6 +54,9 @@ int eval(const EvalOptions& o) {
   // Files are read before a model is loaded for nothing.
   const std::optional<std::string> given =
       o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
+  o.media.check(true);
+  if (o.raw && !o.media.empty())
+    throw Error("--raw: without its chat template a model cannot be shown pictures or sounds");
   std::vector<ToolSpec> tools;
   for (const Tool& tool : o.tools.tools()) tools.push_back(tool.spec);
   if (o.raw && !tools.empty())
@@ -64,9 +67,10 @@ int eval(const EvalOptions& o) {
   const std::string prompt = given.value_or(container->configuration().default_prompt);
   Chat chat;
   if (!o.generate.system.empty()) chat.push_back(chat::system(o.generate.system));
-  chat.push_back(chat::user(prompt));
+  o.media.attach(chat.emplace_back(chat::user(prompt)));
   UserInput input(chat);
   input.additional_context = o.generate.template_context();
+  input.media = o.media.options();
   if (!tools.empty()) input.tools = tools_json(tools);
 
   const InterruptScope interrupt;
