@@ -10,6 +10,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LLM = ROOT / "libraries/llm"
+VLM = ROOT / "libraries/vlm"
 GOLDEN = ROOT / "tests/golden"
 
 # The model_type of the presets, by the first pattern that their id has.
@@ -24,8 +25,16 @@ PRESET_TYPES = [
 ]
 
 
-def preset_type(name):
-    for pattern, model_type in PRESET_TYPES:
+# Of those with eyes or ears.
+MEDIA_PRESET_TYPES = [
+    ("paligemma", "paligemma"), ("Qwen2-VL", "qwen2_vl"), ("Qwen2.5-VL", "qwen2_5_vl"),
+    ("SmolVLM-Instruct", "idefics3"), ("SmolVLM2", "smolvlm"), ("gemma-3-", "gemma3"),
+    ("gemma-3n", "gemma3n"),
+]
+
+
+def preset_type(name, types=PRESET_TYPES):
+    for pattern, model_type in types:
         if re.search(pattern, name):
             return model_type
     raise SystemExit(f"docs/make_models.py: no model_type is known for the preset {name}")
@@ -37,20 +46,25 @@ def registry():
     return dict(re.findall(r'\{"(\w+)", (\w+)\(\)', text))
 
 
+def source_of(text):
+    """The papers and reference files that a file's header names."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("//"):
+            break
+        lines.append(line[2:].strip())
+    header = " ".join(lines)
+    papers = re.findall(r"\b\d{4}\.\d{5}\b", header)
+    references = sorted(set(re.findall(r"\b[a-z]\w*\.py\b", header)))
+    return ", ".join([f"arXiv {p}" for p in papers] + [f"`{r}`" for r in references])
+
+
 def files():
-    """function -> file and the papers and reference files that its header names."""
+    """function -> file and source_of() it."""
     out = {}
     for path in sorted((LLM / "models").glob("*.cpp")):
         text = path.read_text()
-        lines = []
-        for line in text.splitlines():
-            if not line.startswith("//"):
-                break
-            lines.append(line[2:].strip())
-        header = " ".join(lines)
-        papers = re.findall(r"\b\d{4}\.\d{5}\b", header)
-        references = sorted(set(re.findall(r"\b[a-z]\w*\.py\b", header)))
-        source = ", ".join([f"arXiv {p}" for p in papers] + [f"`{r}`" for r in references])
+        source = source_of(text)
         for name in re.findall(r"^Creator (\w+)\(\)", text, re.M):
             out[name] = (path.name, source)
     return out
@@ -97,7 +111,35 @@ def document():
     if presets:
         lines += ["", "Presets whose type is not there yet: " +
                   "; ".join(f"{', '.join(n)} (`{t}`)" for t, n in presets.items()) + "."]
+    lines += media_models()
     return "\n".join(lines) + "\n"
+
+
+def media_models():
+    """The same for libraries/vlm."""
+    presets, golden = {}, {}
+    for name in re.findall(r'\.id = "([^"]+)"', (VLM / "presets.cpp").read_text()):
+        presets.setdefault(preset_type(name, MEDIA_PRESET_TYPES), []).append(
+            name.removeprefix("mlx-community/"))
+    for config in sorted(GOLDEN.glob("vlm/*/config.json")):
+        model_type = json.loads(config.read_text()).get("model_type")
+        golden[model_type] = golden.get(model_type, 0) + 1
+    lines = ["", "## Models that take pictures, films or sound", "",
+             "Families of `libraries/vlm/models`. Their fixtures compare token ids, pixels, the towers' intermediates,",
+             "logits and greedy tokens.", "",
+             "| family | model_types | source | presets | fixtures |", "|---|---|---|---|---|"]
+    for path in sorted((VLM / "models").glob("*.cpp")):
+        text = path.read_text()
+        types = sorted(re.findall(r'\.name = "(\w+)"', text) + re.findall(r'entry<\w+>\("(\w+)"\)', text))
+        if not types:
+            continue
+        names = ", ".join(n for t in types for n in presets.pop(t, []))
+        lines.append(f"| {path.stem} | {' '.join(f'`{t}`' for t in types)} | {source_of(text)} | "
+                     f"{names} | {sum(golden.get(t, 0) for t in types)} |")
+    if presets:
+        lines += ["", "Presets whose type is not there yet: " +
+                  "; ".join(f"{', '.join(n)} (`{t}`)" for t, n in presets.items()) + "."]
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 #include "golden/kinds.h"
 
+#include "golden/vlm.h"
+
 namespace mlxcpp::golden {
 namespace {
 
@@ -19,6 +21,11 @@ const Kind kKinds[] = {
     // Bounds of its own, one for each sort of thing.
     {"media", [](const fs::path& p) { return p.filename() == "media"; }, compare_media,
      Tolerance{}},
+    // A bound of its own.
+    {"vision_tower",
+     [](const fs::path& p) { return lies_in(p, "vlm") && !fs::exists(p / "tokenizer.json"); },
+     compare_vision_tower, Tolerance{}},
+    {"vlm", [](const fs::path& p) { return lies_in(p, "vlm"); }, compare_vision_language_model},
     // The tolerances of a Stable Diffusion fixture are its own, one each part.
     {"sd", [](const fs::path& p) { return lies_in(p, "sd"); }, compare_stable_diffusion,
      Tolerance{.abs = 1e-4, .rel = 0}},

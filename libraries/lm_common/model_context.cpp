@@ -73,6 +73,10 @@ void describe_weights(LanguageModel& model) {
   });
 }
 
+bool is_text_only(const ModelTypes::Entry& entry, const Checkpoint& checkpoint) {
+  return entry.text_only && !has_towers(checkpoint.weights);
+}
+
 std::shared_ptr<const Tokenizer> load_tokenizer(const ModelFiles& files) {
   if (files.gguf.empty()) return Tokenizer::from_folder(files.folder);
   return gguf_tokenizer(GgufFile(files.gguf));
@@ -98,11 +102,13 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   context.weight_bytes = checkpoint.bytes;
   const std::string where = (files.folder / "config.json").string();
   const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
+  const bool text_only = is_text_only(entry, checkpoint);
   context.model = make_language_model(std::move(checkpoint), types, where);
   context.model->eval();
   describe_weights(*context.model);
   context.tokenizer = tokenizer.get();
-  if (entry.processor) context.processor = entry.processor(context.config, files.folder);
+  if (entry.processor && !text_only)
+    context.processor = entry.processor(context.config, files.folder);
   context.messages = entry.messages ? entry.messages : message_generator_for(*context.tokenizer);
   return context;
 }
@@ -153,7 +159,9 @@ GenerationStream ModelContext::generate(LMInput input, Caches& caches,
 
 std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
                                                    std::string_view where) {
-  std::unique_ptr<LanguageModel> model = types.make(checkpoint.config, where);
+  const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
+  std::unique_ptr<LanguageModel> model =
+      (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
   nn::Weights weights = model->sanitize(std::move(checkpoint.weights));
   const Quantization& quantization = checkpoint.quantization;
   nn::quantize(*model, [&](const std::string& path, const nn::Module&) {

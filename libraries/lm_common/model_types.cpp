@@ -38,6 +38,16 @@ std::unique_ptr<LanguageModel> ModelTypes::make(const Json& config, std::string_
   return at(model_type(config, where)).make(config);
 }
 
+bool has_towers(const nn::Weights& weights) {
+  constexpr std::string_view kTowers[] = {"vision_tower.", "vision_model.", "visual.",
+                                          "audio_tower."};
+  return std::any_of(weights.begin(), weights.end(), [&](const auto& w) {
+    return std::any_of(std::begin(kTowers), std::end(kTowers), [&](std::string_view tower) {
+      return w.first.find(tower) != std::string::npos;
+    });
+  });
+}
+
 std::string model_type(const Json& config, std::string_view where) {
   std::string type;
   ConfigReader(config, std::string(where)).need("model_type", type);

@@ -23,6 +23,8 @@ class ModelTypes {
     // message_generator_for).
     MessageGenerator messages = {};
     ProcessorMaker processor = {};  // of families with eyes or ears
+    // Of those: what takes checkpoints of the type that lack the towers' weights.
+    Creator text_only = {};
   };
 
   ModelTypes(std::initializer_list<Entry> entries) : entries_(entries) {}
@@ -43,6 +45,9 @@ class ModelTypes {
 
   std::vector<Entry> entries_;
 };
+
+// Whether a checkpoint has weights of towers that see or hear.
+bool has_towers(const nn::Weights& weights);
 
 // config.json's "model_type".
 std::string model_type(const Json& config, std::string_view where = "config.json");

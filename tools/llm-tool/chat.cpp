@@ -2,6 +2,7 @@
 #include "llm-tool/commands.h"
 
 #include <charconv>
+#include <utility>
 
 #include <fmt/ranges.h>
 
@@ -23,6 +24,9 @@ constexpr const char* kHelp = R"(/help                 this text
 /temperature NUMBER   sampling temperature; 0: always the most likely token
 /topP NUMBER          keep the most likely tokens that hold this probability together
 /maxTokens [NUMBER]   most tokens of an answer; no number: no limit
+/image [FILE]         show a picture with the next message; no file: none after all
+/video [FILE]         the same with a film
+/audio [FILE]         the same with a sound
 /adapter [NAME]       put this adapter on; no name: none. Lists those that --adapter named
 )";
 
@@ -42,7 +46,9 @@ class ChatLoop {
         adapters_(o.load_adapters(*container_)),
         session_(container_, {.instructions = o.generate.system,
                               .parameters = o.generate.parameters,
-                              .additional_context = o.generate.template_context()}) {}
+                              .additional_context = o.generate.template_context(),
+                              .media = o.media.options()}),
+        next_(o.media) {}
 
   void run() {
     if (!quiet_)
@@ -52,7 +58,9 @@ class ChatLoop {
     while (const auto line = editor.read("> ")) {
       if (line->empty()) continue;
       if (line->front() != '/') {
-        answer([&](std::stop_token stop) { return session_.stream(*line, stop); });
+        chat::Message message = chat::user(*line);
+        std::exchange(next_, {}).attach(message);
+        answer([&](std::stop_token stop) { return session_.stream(message, stop); });
       } else if (!command(*line)) {
         return;
       }
@@ -110,12 +118,35 @@ class ChatLoop {
       else
         print("expected a positive number\n");
       print_parameters();
+    } else if (name == "/image") {
+      attach(argument, &MediaInputOptions::images);
+    } else if (name == "/video") {
+      attach(argument, &MediaInputOptions::videos);
+    } else if (name == "/audio") {
+      attach(argument, &MediaInputOptions::audio);
     } else if (name == "/adapter") {
       use_adapter(argument);
     } else {
       print(name == "/help" ? kHelp : fmt::format("no command {}\n{}", name, kHelp));
     }
     return true;
+  }
+
+  // A file for the next message.
+  void attach(const std::string& file, std::vector<std::string> MediaInputOptions::* list) {
+    auto& files = next_.*list;
+    if (file.empty())
+      files.clear();
+    else
+      files.push_back(file);
+    try {
+      next_.check(false);
+    } catch (const Error& e) {
+      files.pop_back();
+      print(fmt::format("{}\n", e.what()));
+    }
+    print(fmt::format("with the next message: {} pictures, {} films, {} sounds\n",
+                      next_.images.size(), next_.videos.size(), next_.audio.size()));
   }
 
   void change(const std::string& text, float GenerateParameters::* field) {
@@ -159,6 +190,7 @@ class ChatLoop {
   std::shared_ptr<ModelContainer> container_;
   std::shared_ptr<adapters::AdapterSet> adapters_;
   ChatSession session_;
+  MediaInputOptions next_;  // for the next message
 };
 
 }  // namespace
@@ -167,6 +199,7 @@ Command add_chat(CLI::App& app) {
   const auto o = std::make_shared<CommonOptions>();
   o->add(app);
   return [o] {
+    o->media.check(false);
     ChatLoop(*o).run();
     o->memory.report();
     return 0;

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "adapters/adapter_set.h"
+#include "llm-tool/media_options.h"
 #include "lm_common/model_container.h"
 #include "support/options.h"
 
@@ -25,6 +26,7 @@ Command add_compare(CLI::App& command);
 struct CommonOptions {
   ModelOptions model;
   GenerateOptions generate;
+  MediaInputOptions media;
   MemoryOptions memory;
   ComputeOptions compute;
   std::vector<std::string> adapters;  // [NAME=]FOLDER

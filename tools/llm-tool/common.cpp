@@ -3,14 +3,15 @@
 #include <filesystem>
 
 #include "adapters/lora_adapter.h"
-#include "llm/presets.h"
-#include "llm/registry.h"
+#include "vlm/presets.h"
+#include "vlm/registry.h"
 
 namespace mlxcpp::tools {
 
 void CommonOptions::add(CLI::App& app) {
   model.add(app);
   generate.add(app);
+  media.add(app);
   memory.add(app);
   compute.add(app);
   app.add_option(
@@ -20,7 +21,7 @@ void CommonOptions::add(CLI::App& app) {
 }
 
 ModelConfiguration CommonOptions::configuration() const {
-  ModelConfiguration c = llm::presets().configuration(model.model);
+  ModelConfiguration c = vlm::configuration(model.model);
   c.extra_eos_tokens.insert(c.extra_eos_tokens.end(), generate.extra_eos_tokens.begin(),
                             generate.extra_eos_tokens.end());
   return c;
@@ -31,7 +32,7 @@ std::shared_ptr<ModelContainer> CommonOptions::load() const {
   memory.apply();
   compute.apply();
   if (!generate.quiet) fmt::print(stderr, "Loading {} ...\n", model.model);
-  return load_model_container(configuration(), llm::model_types(),
+  return load_model_container(configuration(), vlm::model_types(),
                               model.download_options(generate.quiet),
                               {.precision = compute.kernel_precision()});
 }

@@ -41,15 +41,19 @@ int eval(const EvalOptions& o) {
   // Files are read before a model is loaded for nothing.
   const std::optional<std::string> given =
       o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
+  o.media.check(true);
+  if (o.raw && !o.media.empty())
+    throw CLI::ValidationError("--raw", "has no place for pictures, films or sounds");
   if (o.adapters.size() > 1) throw Error("--adapter: eval takes one, found {}", o.adapters.size());
   const auto container = o.load();
   const auto adapters = o.load_adapters(*container);
   const std::string prompt = given.value_or(container->configuration().default_prompt);
   Chat chat;
   if (!o.generate.system.empty()) chat.push_back(chat::system(o.generate.system));
-  chat.push_back(chat::user(prompt));
+  o.media.attach(chat.emplace_back(chat::user(prompt)));
   UserInput input(chat);
   input.additional_context = o.generate.template_context();
+  input.media = o.media.options();
 
   const InterruptScope interrupt;
   std::string text;

@@ -1,8 +1,8 @@
 // llm-tool fetch MODEL...: brings models to this machine and prints where they lie.
 #include "llm-tool/commands.h"
 
-#include "llm/presets.h"
 #include "support/program.h"
+#include "vlm/presets.h"
 
 namespace mlxcpp::tools {
 
@@ -19,8 +19,8 @@ Command add_fetch(CLI::App& app) {
   app.add_flag("-q,--quiet", o->quiet, "print nothing unless something fails");
   return [o] {
     for (const auto& model : o->models) {
-      const ModelFiles files = resolve_model(llm::presets().configuration(model).reference(),
-                                             o->model.download_options(o->quiet));
+      const ModelFiles files =
+          resolve_model(vlm::configuration(model).reference(), o->model.download_options(o->quiet));
       if (!o->quiet) print((files.gguf.empty() ? files.folder : files.gguf[0]).string() + "\n");
     }
     return 0;

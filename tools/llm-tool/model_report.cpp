@@ -4,9 +4,9 @@
 
 #include <fmt/ranges.h>
 
-#include "llm/registry.h"
 #include "lm_common/memory.h"
 #include "lm_common/model_types.h"
+#include "vlm/registry.h"
 #include "weights/checkpoint.h"
 
 namespace mlxcpp::tools {
@@ -48,9 +48,17 @@ std::string model_report(const ModelConfiguration& configuration, const Download
   };
   line("model", configuration.id);
   line("files", files.gguf.empty() ? files.folder.string() : files.gguf[0].string());
-  line("type", type + (llm::model_types().contains(type) ? "" : " (not supported)"));
+  const ModelTypes& types = vlm::model_types();
+  line("type", type + (types.contains(type) ? "" : " (not supported)"));
+  const bool media =
+      types.contains(type) && types.at(type).processor && has_towers(checkpoint.weights);
+  for (const char* tower : {"vision_config", "audio_config"})
+    if (media && config.contains(tower) && config[tower].is_object())
+      line(tower == std::string_view("vision_config") ? "vision tower" : "audio tower",
+           config[tower].value("model_type", type));
   line("quantization", quantization(checkpoint.quantization));
-  line("processor", "text: tokenizer and chat template");
+  line("processor", media ? types.at(type).processor(config, files.folder)->describe().dump()
+                          : "text: tokenizer and chat template");
   line("memory",
        fmt::format("weights {}, KV cache {} for 1,000 tokens{}", megabytes(forecast.weights),
                    megabytes(forecast.kv_per_token * 1000),

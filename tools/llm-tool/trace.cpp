@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "llm-tool/commands.h"
-#include "llm/registry.h"
 #include "support/program.h"
+#include "vlm/registry.h"
 
 namespace mlxcpp::tools {
 namespace {
@@ -22,12 +22,12 @@ struct TraceOptions {
 ModelContext load(const TraceOptions& o) {
   const DownloadOptions download = o.common.model.download_options(true);
   const ModelConfiguration configuration = o.common.configuration();
-  if (o.tokens.empty()) return load_model_context(configuration, llm::model_types(), download);
+  if (o.tokens.empty()) return load_model_context(configuration, vlm::model_types(), download);
   const ModelFiles files = resolve_model(configuration.reference(), download);
   Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);
   ModelContext context;
   context.config = checkpoint.config;
-  context.model = make_language_model(std::move(checkpoint), llm::model_types(),
+  context.model = make_language_model(std::move(checkpoint), vlm::model_types(),
                                       (files.folder / "config.json").string());
   return context;
 }

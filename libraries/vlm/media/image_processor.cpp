@@ -223,14 +223,15 @@ Pixels TileProcessor::operator()(const Picture& picture) const {
   return {.values = to_floats(all, *this), .rows = rows, .cols = cols};
 }
 
+Picture TileProcessor::whole(const Picture& frame) const {
+  if (!do_resize) return resized(frame, {tile, tile}, *this);
+  const Size size = to_longest_edge(size_of(frame), std::min(kMaxSide, longest_edge));
+  return resized(resized(frame, size, *this), {tile, tile}, *this);
+}
+
 Pixels TileProcessor::film(std::span<const Picture> frames) const {
   std::vector<Picture> all;
-  for (const Picture& frame : frames) {
-    Picture p = frame;
-    if (do_resize)
-      p = resized(p, to_longest_edge(size_of(p), std::min(kMaxSide, longest_edge)), *this);
-    all.push_back(resized(p, {tile, tile}, *this));
-  }
+  for (const Picture& frame : frames) all.push_back(whole(frame));
   return {.values = to_floats(all, *this)};
 }
 

@@ -65,6 +65,7 @@ struct TileProcessor : PixelConfig {
   TileProcessor() { resample = Filter::lanczos; }
   void fields(ConfigReader& v);
   Pixels operator()(const Picture& picture) const;  // [rows * cols + 1, 3, tile, tile]
+  Picture whole(const Picture& frame) const;        // of a film: tile x tile
   // Frames of a film, whole: [frames, 3, tile, tile].
   Pixels film(std::span<const Picture> frames) const;
 };

@@ -1,0 +1,173 @@
+// What does not fit a model with eyes is refused, in one line that says what was found: media and
+// placeholders, files, configs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "../support/temp_folder.h"
+#include "../support/throws.h"
+#include "core/json.h"
+#include "lm_common/model_context.h"
+#include "vlm/media_processor.h"
+#include "vlm/number_words.h"
+#include "vlm/registry.h"
+
+namespace mlxcpp::vlm {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const fs::path kFixtures = fs::path(MLXCPP_GOLDEN) / "vlm";
+
+std::shared_ptr<const Processor> processor_of(const fs::path& folder) {
+  const Json config = read_json(folder / "config.json");
+  return model_types().at(model_type(config)).processor(config, folder);
+}
+
+class BadMedia : public ::testing::Test {
+ protected:
+  std::string error(const UserInput& input) const {
+    return test::error_of([&] { processor->prepare(input, *tokenizer); });
+  }
+  static chat::Message showing(std::string text, std::vector<fs::path> images) {
+    chat::Message m = chat::user(std::move(text));
+    m.images = std::move(images);
+    return m;
+  }
+
+  const fs::path folder = kFixtures / "gemma3";
+  const std::shared_ptr<const Processor> processor = processor_of(folder);
+  const std::shared_ptr<const Tokenizer> tokenizer = Tokenizer::from_folder(folder);
+  test::TempFolder temp;
+};
+
+TEST_F(BadMedia, MarksInTheTextAreNoPictures) {
+  EXPECT_THAT(error("<start_of_image> look"),
+              HasSubstr("0 pictures given, but the prompt has places ('<start_of_image>') for 1"));
+  EXPECT_THAT(error(Chat{showing("<start_of_image>", {folder / "image0.png"})}),
+              HasSubstr("1 picture given, but the prompt has places ('<start_of_image>') for 2"));
+}
+
+TEST_F(BadMedia, SoftTokensInTheTextAreNoPictures) {
+  EXPECT_THAT(error("<image_soft_token>"), HasSubstr("more placeholders"));
+}
+
+TEST_F(BadMedia, APictureThatTheTemplateLeavesOut) {
+  Json messages =
+      Json::parse(R"([{"role": "system", "content": [{"type": "text", "text": "Be brief."},
+                                                                 {"type": "image", "path": ""}]},
+                                  {"role": "user", "content": "Hi"}])");
+  messages[0]["content"][1]["path"] = (folder / "image0.png").string();
+  EXPECT_THAT(error(messages),
+              HasSubstr("1 picture given, but the prompt has places ('<start_of_image>') for 0"));
+}
+
+TEST_F(BadMedia, KindsThatTheModelDoesNotTake) {
+  chat::Message m = chat::user("What is it?");
+  m.videos = {"film.mp4"};
+  EXPECT_THAT(error(Chat{m}), HasSubstr("film.mp4: this model takes no films"));
+  m.videos.clear();
+  m.audio = {"sound.wav"};
+  EXPECT_THAT(error(Chat{m}), HasSubstr("sound.wav: this model takes no sounds"));
+}
+
+TEST_F(BadMedia, FilesThatAreNoPictures) {
+  EXPECT_THAT(error(Chat{showing("Look", {temp / "none.png"})}), HasSubstr("none.png"));
+  const auto text = temp.write("text.png", "not a picture");
+  EXPECT_THAT(error(Chat{showing("Look", {text})}),
+              AllOf(HasSubstr("text.png"), HasSubstr("expected a picture")));
+  const std::string whole = test::read_all(folder / "image0.png");
+  const auto half = temp.write("half.png", whole.substr(0, whole.size() / 2));
+  EXPECT_THAT(error(Chat{showing("Look", {half})}), HasSubstr("half.png"));
+  EXPECT_THAT(error(Chat{showing("Look", {temp.write("empty.png", "")})}), HasSubstr("empty.png"));
+}
+
+TEST_F(BadMedia, ResizeToNothingOrToTooMuch) {
+  UserInput input(Chat{showing("Look", {folder / "image0.png"})});
+  for (const int side : {0, 1 << 20}) {
+    input.media.resize = {side, 10};
+    EXPECT_THAT(error(input), HasSubstr("--resize"));
+  }
+}
+
+TEST_F(BadMedia, APartWithoutItsFile) {
+  EXPECT_THAT(error(Json::parse(R"([{"role": "user", "content": [{"type": "image"}]}])")),
+              HasSubstr("without its file"));
+}
+
+// A fixture's files with one of them changed.
+class BadProcessorConfig : public ::testing::Test {
+ protected:
+  std::string error(const char* fixture, const char* file, const char* change) const {
+    for (const auto& entry : fs::directory_iterator(kFixtures / fixture))
+      if (entry.path().extension() == ".json")
+        fs::copy_file(entry.path(), temp / entry.path().filename(),
+                      fs::copy_options::overwrite_existing);
+    Json json = read_json(temp / file);
+    json.merge_patch(Json::parse(change));
+    temp.write(file, json.dump());
+    return test::error_of([&] { processor_of(temp.path()); });
+  }
+
+  test::TempFolder temp;
+};
+
+TEST_F(BadProcessorConfig, PicturesOfAnotherSize) {
+  EXPECT_THAT(
+      error("gemma3", "preprocessor_config.json", R"({"size": {"height": 28, "width": 28}})"),
+      HasSubstr("the model's tower takes 112 x 112"));
+  EXPECT_THAT(error("paligemma", "preprocessor_config.json", R"({"size": {"height": -1}})"),
+              HasSubstr("'height'"));
+}
+
+TEST_F(BadProcessorConfig, NoneAtAll) {
+  fs::copy_file(kFixtures / "gemma3" / "config.json", temp / "config.json");
+  EXPECT_THAT(test::error_of([&] { processor_of(temp.path()); }),
+              HasSubstr("preprocessor_config.json"));
+}
+
+struct Case {
+  const char* fixture;
+  const char* change;    // merged into its config.json
+  const char* expected;  // in the message
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.fixture << " " << c.change; }
+
+class BadConfig : public ::testing::TestWithParam<Case> {};
+
+TEST_P(BadConfig, IsRefusedByName) {
+  Json config = read_json(kFixtures / GetParam().fixture / "config.json");
+  EXPECT_NO_THROW(model_types().make(config));
+  config.merge_patch(Json::parse(GetParam().change));
+  EXPECT_THAT(test::error_of([&] { model_types().make(config); }), HasSubstr(GetParam().expected));
+}
+
+const Case kCases[] = {
+    {"gemma3", R"({"mm_tokens_per_image": 15})", "mm_tokens_per_image"},
+    {"gemma3", R"({"text_config": {"sliding_window": 8}})", "sliding window"},
+    {"gemma3", R"({"vision_config": {"patch_size": 0}})", "patch_size"},
+    {"gemma3", R"({"vision_config": {"patch_size": 999}})", "patch_size"},
+    {"gemma3", R"({"vision_config": {"num_attention_heads": 5}})", "num_attention_heads"},
+    {"gemma3", R"({"vision_config": {"hidden_act": "wink"}})", "wink"},
+    {"gemma3", R"({"vision_config": {"vision_use_head": true}})", "vision_use_head"},
+    {"gemma3", R"({"vision_config": {"eyes": 2}})", "eyes"},
+    {"gemma3", R"({"text_config": null})", "text_config"},
+    {"gemma3", R"({"eyes": 2})", "eyes"},
+    {"paligemma", R"({"text_config": {"model_type": "ghost"}})", "ghost"},
+};
+INSTANTIATE_TEST_SUITE_P(All, BadConfig, ::testing::ValuesIn(kCases));
+
+TEST(NumberWords, AsNum2words) {
+  EXPECT_EQ(number_words(0), "zero");
+  EXPECT_EQ(number_words(13), "thirteen");
+  EXPECT_EQ(number_words(40), "forty");
+  EXPECT_EQ(number_words(64), "sixty-four");
+  EXPECT_EQ(number_words(100), "one hundred");
+  EXPECT_EQ(number_words(105), "one hundred and five");
+  EXPECT_EQ(number_words(999), "nine hundred and ninety-nine");
+  EXPECT_EQ(number_words(1000), "1000");
+}
+
+}  // namespace
+}  // namespace mlxcpp::vlm

@@ -1,0 +1,95 @@
+// A conversation about pictures: what was seen is not looked at again, and answers are those of a
+// fresh start.
+#include <gtest/gtest.h>
+
+#include "../support/unpacked_fixture.h"
+#include "lm_common/chat_session.h"
+#include "vlm/registry.h"
+#include "vlm/vision_language_model.h"
+
+namespace mlxcpp::vlm {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kFixture = fs::path(MLXCPP_GOLDEN) / "vlm" / "gemma3";
+
+std::shared_ptr<ModelContainer> container() {
+  const test::UnpackedFixture fixture(kFixture);
+  return std::make_shared<ModelContainer>(
+      [&] { return load_model_context({.folder = fixture.path(), .gguf = {}}, model_types()); },
+      ContainerOptions{.precision = kernels::Precision::exact});
+}
+
+chat::Message showing(std::string text, std::vector<fs::path> images) {
+  chat::Message m = chat::user(std::move(text));
+  m.images = std::move(images);
+  return m;
+}
+
+TEST(Session, APictureIsEncodedOnce) {
+  container()->update([](ModelContext& context) {
+    const auto& model = dynamic_cast<const VisionLanguageModel&>(*context.model);
+    int looks = 0;
+    const auto* tower = &context.model->at("vision_tower.vision_model");
+    const nn::ObserverScope scope(
+        [&](const nn::Module& m, const mx::array&) { looks += &m == tower; });
+    FeatureCache features;
+    const auto look = [&](std::vector<fs::path> images, size_t cached = 0) {
+      const LMInput input = context.prepare(Chat{showing("What?", std::move(images))});
+      looks = 0;
+      model.prepare(input, cached, &features);
+      return looks;
+    };
+    EXPECT_EQ(look({kFixture / "image0.png"}), 1);
+    EXPECT_EQ(look({kFixture / "image0.png"}), 0);
+    EXPECT_EQ(look({kFixture / "image0.png", kFixture / "image1.png"}), 1);
+    EXPECT_EQ(look({kFixture / "image1.png", kFixture / "image0.png"}), 0);
+    features.clear();
+    const LMInput input = context.prepare(Chat{showing("What?", {kFixture / "image0.png"})});
+    EXPECT_EQ(look({kFixture / "image0.png"}, input.media[0].end), 0) << "it is in the caches";
+    EXPECT_EQ(look({kFixture / "image0.png"}), 1);
+  });
+}
+
+TEST(Session, AnswersAreThoseOfAFreshStart) {
+  const GenerateParameters parameters{.max_tokens = 6, .temperature = 0, .ignore_eos = true};
+  const auto answer = [&](ChatSession& session, chat::Message message, GenerationInfo* info) {
+    std::string text;
+    for (const Generation& g : session.stream(std::move(message))) {
+      if (g.chunk()) text += *g.chunk();
+      if (g.info()) *info = *g.info();
+    }
+    return text;
+  };
+  const auto model = container();
+  GenerationInfo first, second, fresh;
+  ChatSession session(model, {.parameters = parameters});
+  answer(session, showing("What is this?", {kFixture / "image0.png"}), &first);
+  EXPECT_EQ(first.cached_tokens, 0);
+  const Chat before = session.history();
+  const auto next = showing("And this?", {kFixture / "image1.png"});
+  const std::string with = answer(session, next, &second);
+  EXPECT_GT(second.cached_tokens, 16) << "the first picture lies in the caches";
+
+  ChatSession other(model, {.parameters = parameters, .history = before});
+  EXPECT_EQ(answer(other, next, &fresh), with);
+  EXPECT_EQ(fresh.cached_tokens, 0);
+  EXPECT_EQ(fresh.prompt_tokens, second.prompt_tokens);
+}
+
+// The same words about another picture are another prompt.
+TEST(Session, AnotherPictureIsNotTakenForTheFirst) {
+  container()->update([](ModelContext& context) {
+    const LMInput a = context.prepare(Chat{showing("What?", {kFixture / "image0.png"})});
+    const LMInput b = context.prepare(Chat{showing("What?", {kFixture / "image1.png"})});
+    EXPECT_EQ(a.tokens, b.tokens);
+    EXPECT_NE(a.media[0].key, b.media[0].key);
+    UserInput smaller(Chat{showing("What?", {kFixture / "image0.png"})});
+    smaller.media.resize = {40, 40};
+    EXPECT_NE(context.prepare(smaller).media[0].key, a.media[0].key);
+  });
+}
+
+}  // namespace
+}  // namespace mlxcpp::vlm
