@@ -25,12 +25,12 @@ std::string counted(size_t n, Kind kind) {
 
 // Calls f(kind, part) for every medium in messages of the template's form.
 template <class F>
-void for_each_medium(const Json& messages, F f) {
-  for (const Json& message : messages) {
+void for_each_medium(const OrderedJson& messages, F f) {
+  for (const OrderedJson& message : messages) {
     if (!message.is_object() || !message.contains("content")) continue;
-    const Json& content = message.at("content");
+    const OrderedJson& content = message.at("content");
     if (!content.is_array()) continue;
-    for (const Json& part : content) {
+    for (const OrderedJson& part : content) {
       if (!part.is_object() || !part.contains("type")) continue;
       for (const Word& w : kWords)
         if (part.at("type") == w.type) f(w.kind, part);
@@ -39,7 +39,7 @@ void for_each_medium(const Json& messages, F f) {
 }
 
 // {"type": "image", "path": FILE}, or "image": FILE as other tools write it.
-std::filesystem::path file_of(Kind kind, const Json& part) {
+std::filesystem::path file_of(Kind kind, const OrderedJson& part) {
   for (const char* key : {"path", word(kind).type})
     if (const auto it = part.find(key); it != part.end() && it->is_string())
       return it->get<std::string>();
@@ -47,14 +47,14 @@ std::filesystem::path file_of(Kind kind, const Json& part) {
               word(kind).type);
 }
 
-std::string last_text(const Json& messages) {
+std::string last_text(const OrderedJson& messages) {
   std::string text;
   if (messages.empty() || !messages.back().is_object() || !messages.back().contains("content"))
     return text;
-  const Json& content = messages.back().at("content");
+  const OrderedJson& content = messages.back().at("content");
   if (content.is_string()) return content.get<std::string>();
   if (content.is_array())
-    for (const Json& part : content)
+    for (const OrderedJson& part : content)
       if (part.is_object() && part.contains("text") && part.at("text").is_string())
         text += part.at("text").get<std::string>();
   return text;
@@ -90,7 +90,7 @@ Content MediaProcessor::read(Kind kind, const std::filesystem::path& file,
 }
 
 LMInput MediaProcessor::prepare(const UserInput& input, const Tokenizer& tokenizer) const {
-  Json messages;
+  OrderedJson messages;
   if (const auto* text = std::get_if<std::string>(&input.prompt))
     messages = messages_with_media({chat::user(*text)});
   else if (const auto* conversation = std::get_if<Chat>(&input.prompt))
@@ -100,26 +100,26 @@ LMInput MediaProcessor::prepare(const UserInput& input, const Tokenizer& tokeniz
   if (!messages.is_array())
     throw Error("messages must be a list, found {}", mlxcpp::describe(messages));
 
-  Json context = Json::object();
+  OrderedJson context = OrderedJson::object();
   if (!input.tools.is_null()) context["tools"] = input.tools;
-  if (input.additional_context.is_object()) context.update(input.additional_context);
+  if (input.additional_context.is_object()) context.update(OrderedJson(input.additional_context));
   std::vector<Content> media;
-  for_each_medium(messages, [&](Kind kind, const Json& part) {
+  for_each_medium(messages, [&](Kind kind, const OrderedJson& part) {
     media.push_back(read(kind, file_of(kind, part), input.media));
   });
   return assemble(render(messages, tokenizer, context), media, tokenizer);
 }
 
-std::string MediaProcessor::render(const Json& messages, const Tokenizer& tokenizer,
-                                   const Json& context) const {
+std::string MediaProcessor::render(const OrderedJson& messages, const Tokenizer& tokenizer,
+                                   const OrderedJson& context) const {
   if (!tokenizer.has_chat_template()) {
     std::string prompt;
-    for_each_medium(messages, [&](Kind kind, const Json&) { prompt += mark(kind); });
+    for_each_medium(messages, [&](Kind kind, const OrderedJson&) { prompt += mark(kind); });
     return prompt + last_text(messages);
   }
-  Json with = {{"add_generation_prompt", true}};
+  OrderedJson with = {{"add_generation_prompt", true}};
   with.update(context);
-  return tokenizer.apply_chat_template(adapt(messages), with);
+  return mlxcpp::render(adapt(messages), with, tokenizer);
 }
 
 LMInput MediaProcessor::assemble(std::string_view rendered, const std::vector<Content>& media,

@@ -20,8 +20,8 @@ class MediaProcessor : public Processor {
 
   // The prompt of messages in the template's form (see messages_with_media). Without a template:
   // the marks of the last message's media, then its text.
-  std::string render(const Json& messages, const Tokenizer& tokenizer,
-                     const Json& context = Json::object()) const;
+  std::string render(const OrderedJson& messages, const Tokenizer& tokenizer,
+                     const OrderedJson& context = OrderedJson::object()) const;
   // How films are looked at; for families that take them.
   virtual FilmReading film_reading(const MediaOptions& options) const;
   // From such a prompt, which has a mark for each of the media, in order for each kind. Error when
@@ -47,7 +47,7 @@ class MediaProcessor : public Processor {
                         const Tokenizer& tokenizer) const;
   virtual int sound_rate() const { return 16000; }
   // Messages for templates that do not know all kinds of media.
-  virtual Json adapt(Json messages) const { return messages; }
+  virtual OrderedJson adapt(OrderedJson messages) const { return messages; }
   // What else belongs to a rendered prompt, its marks still in it.
   virtual std::string complete(std::string prompt, const Tokenizer&) const { return prompt; }
 

@@ -14,6 +14,7 @@ void CommonOptions::add(CLI::App& app) {
   media.add(app);
   memory.add(app);
   compute.add(app);
+  tools.add(app);
   app.add_option(
       "--adapter", adapters,
       "[NAME=]FOLDER of a LoRA or DoRA adapter, mlx_lm's or PEFT's (chat: repeatable; the "
@@ -24,6 +25,7 @@ ModelConfiguration CommonOptions::configuration() const {
   ModelConfiguration c = vlm::configuration(model.model);
   c.extra_eos_tokens.insert(c.extra_eos_tokens.end(), generate.extra_eos_tokens.begin(),
                             generate.extra_eos_tokens.end());
+  if (!tools.format.empty()) c.tool_call_format = tools.format;
   return c;
 }
 

@@ -48,7 +48,8 @@ struct Idefics3Config {
     v.need("vision_config", vision_config);
     llm::read_size(v, "scale_factor", scale_factor);
     v.maybe("image_token_id", image_token_id);
-    for (const char* key : {"image_seq_len", "vocab_size"}) v.skip(key);
+    for (const char* key : {"image_seq_len", "use_reentrant_checkpointing", "vocab_size"})
+      v.skip(key);
     if (vision_config.side() % scale_factor != 0)
       throw Error("{}: 'scale_factor' is {}, expected a divisor of the {} patches along an edge",
                   v.where(), scale_factor, vision_config.side());
@@ -239,10 +240,10 @@ class SmolVLMProcessor final : public Idefics3Processor {
     return with(text + "\n\n", media::to_floats(film.pictures, films_));
   }
   // Templates from before films render pictures and text alone.
-  Json adapt(Json messages) const override {
-    for (Json& message : messages)
+  OrderedJson adapt(OrderedJson messages) const override {
+    for (OrderedJson& message : messages)
       if (message.is_object() && message.contains("content") && message["content"].is_array())
-        for (Json& part : message["content"])
+        for (OrderedJson& part : message["content"])
           if (part.is_object() && part.value("type", "") == "video")
             part = {{"type", "text"}, {"text", mark(Medium::Kind::video)}};
     return messages;
