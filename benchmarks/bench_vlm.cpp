@@ -16,6 +16,8 @@
 #include "vlm/blocks/qwen_tower.h"
 #include "vlm/blocks/siglip.h"
 #include "vlm/media/resize.h"
+#include "vlm/models/gemma3n_audio.h"
+#include "vlm/models/gemma3n_vision.h"
 
 using namespace mlxcpp;
 namespace mx = mlx::core;
@@ -31,6 +33,8 @@ struct Point {
 const Point kPoints[] = {
     {"siglip_896", "s", Better::lower, true},           // Gemma 3's
     {"qwen2_5_vl_1024", "s", Better::lower, true},      // 1024 x 1024 pixels
+    {"mobilenetv5_768", "s", Better::lower, true},      // Gemma 3n's eyes
+    {"sound_10s", "s", Better::lower, true},            // and ears
     {"resize", "megapixels/s", Better::higher, false},  // of the source, 2048 x 1536 to 896 x 896
 };
 
@@ -108,6 +112,8 @@ int serve(const std::string& name) {
   const auto dtype = name == "bfloat16" ? mx::bfloat16 : mx::float32;
   std::unique_ptr<vlm::SiglipTower> siglip;
   std::unique_ptr<vlm::QwenTower> qwen;
+  std::unique_ptr<vlm::MobileNetV5> mobilenet;
+  std::unique_ptr<vlm::Conformer> conformer;
   answer({{"ready", true}});
   for (std::string request; std::getline(std::cin, request);) {
     if (request == "siglip_896") {
@@ -119,6 +125,16 @@ int serve(const std::string& name) {
       constexpr int kSide = 74;  // smart_resize makes 1036 of 1024
       const auto patches = random({kSide * kSide, 3 * 2 * 14 * 14});
       answer({{"value", seconds([&] { (*qwen)(patches, {1, kSide, kSide}).eval(); })}});
+    } else if (request == "mobilenetv5_768") {
+      if (!mobilenet) mobilenet = random_tower<vlm::MobileNetV5>(vlm::Gemma3nVisionConfig(), dtype);
+      const auto pixels = random({1, 3, 768, 768});
+      answer({{"value", seconds([&] { (*mobilenet)(pixels).eval(); })}});
+    } else if (request == "sound_10s") {
+      if (!conformer) conformer = random_tower<vlm::Conformer>(vlm::Gemma3nAudioConfig(), dtype);
+      constexpr int kFrames = 997;  // of 32 ms, every 10 ms
+      const auto features = random({1, kFrames, 128});
+      const auto valid = mx::ones({1, kFrames}, mx::bool_);
+      answer({{"value", seconds([&] { (*conformer)(features, valid).eval(); })}});
     } else if (request == "resize") {
       answer({{"value", resize_speed()}});
     } else if (request == "peak_memory") {
@@ -178,7 +194,8 @@ int main(int argc, char** argv) {
   bool peers = false, json = false;
   app.add_option("--serve", served)->group("");
   app.add_option("--dtype", dtype, "only this: float32 or bfloat16");
-  app.add_option("--point", point, "only this: siglip_896, qwen2_5_vl_1024 or resize");
+  app.add_option("--point", point,
+                 "only this: siglip_896, qwen2_5_vl_1024, mobilenetv5_768, sound_10s or resize");
   app.add_option("--threads", threads, "number of threads to measure with")->capture_default_str();
   app.add_option("--runs", runs, "of each point")
       ->capture_default_str()

@@ -14,13 +14,14 @@ def answer(**fields):
 
 try:
     import numpy
+    import timm
     import torch
     from PIL import Image
-    from transformers import SiglipVisionConfig, SiglipVisionModel
+    from transformers import Gemma3nAudioConfig, Gemma3nAudioEncoder, SiglipVisionConfig, SiglipVisionModel
     from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 except ImportError as e:
-    answer(error=f"the peer needs transformers, torch and Pillow: {e}")
+    answer(error=f"the peer needs transformers, timm, torch and Pillow: {e}")
     sys.exit(1)
 
 dtype = getattr(torch, sys.argv[1])
@@ -45,6 +46,18 @@ def qwen():
     return models["qwen"]
 
 
+def mobilenet():
+    if "mobilenet" not in models:
+        models["mobilenet"] = timm.create_model("mobilenetv5_300m_enc").eval().to(dtype)
+    return models["mobilenet"]
+
+
+def conformer():
+    if "conformer" not in models:
+        models["conformer"] = Gemma3nAudioEncoder(Gemma3nAudioConfig()).eval().to(dtype)
+    return models["conformer"]
+
+
 def seconds(f):
     start = time.perf_counter()
     f()
@@ -56,6 +69,13 @@ def measure(request):
     if request == "siglip_896":
         model, pixels = siglip(), torch.randn(1, 3, 896, 896, dtype=dtype)
         return seconds(lambda: model(pixel_values=pixels))
+    if request == "mobilenetv5_768":
+        model, pixels = mobilenet(), torch.randn(1, 3, 768, 768, dtype=dtype)
+        return seconds(lambda: model(pixels))
+    if request == "sound_10s":
+        model, features = conformer(), torch.randn(1, 997, 128, dtype=dtype)
+        padding = torch.zeros(1, 997, dtype=torch.bool)
+        return seconds(lambda: model(features, padding))
     if request == "qwen2_5_vl_1024":
         model, side = qwen(), 74
         patches, grid = torch.randn(side * side, 1176, dtype=dtype), torch.tensor([[1, side, side]])

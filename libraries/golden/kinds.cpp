@@ -1,9 +1,6 @@
 #include "golden/kinds.h"
 
-#include <algorithm>
-
 #include "golden/vlm.h"
-#include "vlm/registry.h"
 
 namespace mlxcpp::golden {
 namespace {
@@ -11,14 +8,6 @@ namespace {
 // Fixtures of a kind lie together in a folder of that name, whatever they lack there.
 bool lies_in(const fs::path& fixture, std::string_view folder) {
   return fixture.parent_path().filename() == folder;
-}
-
-// Of a type that has eyes or ears here, with all that its prompts need.
-bool is_media_model(const fs::path& fixture) {
-  if (!lies_in(fixture, "vlm") || !fs::exists(fixture / "tokenizer.json")) return false;
-  const auto types = vlm::media_model_types();
-  const std::string type = model_type(read_json(fixture / "config.json"));
-  return std::find(types.begin(), types.end(), type) != types.end();
 }
 
 const Kind kKinds[] = {

@@ -68,7 +68,7 @@ MediaProcessor::Part MediaProcessor::of_picture(const media::Picture&, const Tok
 MediaProcessor::Part MediaProcessor::of_film(const Frames&, const Tokenizer&) const {
   throw Error("this model does not look at films");
 }
-MediaProcessor::Part MediaProcessor::of_sound(const media::Sound&, const Tokenizer&) const {
+MediaProcessor::Part MediaProcessor::of_sound(const media::Sound&, size_t, const Tokenizer&) const {
   throw Error("this model does not hear sounds");
 }
 FilmReading MediaProcessor::film_reading(const MediaOptions&) const {
@@ -126,9 +126,12 @@ LMInput MediaProcessor::assemble(std::string_view rendered, const std::vector<Co
                                  const Tokenizer& tokenizer) const {
   const std::string prompt = complete(std::string(rendered), tokenizer);
   std::array<std::vector<const Content*>, kWords.size()> waiting;
+  size_t longest = 0;
   for (const Content& c : media) {
     if (mark(c.kind()).empty()) throw Error("this model takes no {}", word(c.kind()).many);
     waiting[static_cast<size_t>(c.kind())].push_back(&c);
+    if (const auto* sound = std::get_if<media::Sound>(&c.data))
+      longest = std::max(longest, sound->samples.size());
   }
 
   LMInput out;
@@ -153,9 +156,10 @@ LMInput MediaProcessor::assemble(std::string_view rendered, const std::vector<Co
     const auto& data = queue[n]->data;
     Part p = kind == Kind::image   ? of_picture(std::get<media::Picture>(data), tokenizer)
              : kind == Kind::video ? of_film(std::get<Frames>(data), tokenizer)
-                                   : of_sound(std::get<media::Sound>(data), tokenizer);
+                                   : of_sound(std::get<media::Sound>(data), longest, tokenizer);
     p.medium.kind = kind;
-    p.medium.key = queue[n]->key;
+    // A key of the family's own says what else than the content its values depend on.
+    p.medium.key = queue[n]->key.empty() ? "" : queue[n]->key + p.medium.key;
     text += p.text;
     out.media.push_back(std::move(p.medium));
   }

@@ -42,7 +42,9 @@ class MediaProcessor : public Processor {
   // Those of the kinds that have a mark.
   virtual Part of_picture(const media::Picture& picture, const Tokenizer& tokenizer) const;
   virtual Part of_film(const Frames& film, const Tokenizer& tokenizer) const;
-  virtual Part of_sound(const media::Sound& sound, const Tokenizer& tokenizer) const;
+  // `longest`: samples of the prompt's longest sound.
+  virtual Part of_sound(const media::Sound& sound, size_t longest,
+                        const Tokenizer& tokenizer) const;
   virtual int sound_rate() const { return 16000; }
   // Messages for templates that do not know all kinds of media.
   virtual OrderedJson adapt(OrderedJson messages) const { return messages; }

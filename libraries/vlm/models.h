@@ -6,6 +6,7 @@
 namespace mlxcpp::vlm {
 
 ModelTypes::Entry gemma3();
+ModelTypes::Entry gemma3n();
 ModelTypes::Entry idefics3();
 ModelTypes::Entry paligemma();
 ModelTypes::Entry qwen2_5_vl();

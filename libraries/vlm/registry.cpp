@@ -8,7 +8,7 @@ namespace {
 
 const std::vector<ModelTypes::Entry>& entries() {
   static const std::vector<ModelTypes::Entry> table = {
-      gemma3(), idefics3(), paligemma(), qwen2_5_vl(), qwen2_vl(), smolvlm(),
+      gemma3(), gemma3n(), idefics3(), paligemma(), qwen2_5_vl(), qwen2_vl(), smolvlm(),
   };
   return table;
 }

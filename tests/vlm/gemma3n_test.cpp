@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "golden/made_weights.h"
+#include "support/temp_folder.h"
 #include "support/throws.h"
+#include "vlm/media_processor.h"
 #include "vlm/models/gemma3n_audio.h"
 #include "vlm/models/gemma3n_vision.h"
+#include "vlm/registry.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::vlm {
@@ -192,6 +195,66 @@ TEST(Gemma3nAudio, BadConfigsAndFeatures) {
   const Gemma3nAudioConfig config;
   for (const int frames : {1, 2, 117, 2997})
     EXPECT_EQ(config.soft_tokens(frames), (frames + 15) / 16) << frames;
+}
+
+std::shared_ptr<const Processor> processor_of(const fs::path& folder) {
+  return model_types().at("gemma3n").processor(read_json(kGemma3n / "config.json"), folder);
+}
+
+// What the processor makes of sounds of so many samples.
+LMInput heard(const std::vector<size_t>& lengths) {
+  const auto processor = processor_of(kGemma3n);
+  std::vector<Content> sounds;
+  std::string prompt;
+  for (const size_t n : lengths) {
+    sounds.push_back({media::Sound{16000, std::vector<float>(n, 0.1f)}, fmt::format("{}", n)});
+    prompt += "<audio_soft_token>";
+  }
+  return dynamic_cast<const MediaProcessor&>(*processor)
+      .assemble(prompt, sounds, *Tokenizer::from_folder(kGemma3n));
+}
+
+// As the reference does it, so that what a sound is taken for depends on the others.
+TEST(Gemma3nProcessor, SoundsOfAPromptAreFilledUpToTheLongest) {
+  const LMInput alone = heard({8000}), both = heard({8000, 16000});
+  const auto frames = [](const Medium& m) { return m.values.at("input_features").shape(1); };
+  const auto valid = [](const Medium& m) {
+    return mx::sum(m.values.at("input_features_mask")).item<int>();
+  };
+  EXPECT_LT(frames(alone.media[0]), frames(both.media[0]));
+  EXPECT_EQ(frames(both.media[0]), frames(both.media[1]));
+  EXPECT_EQ(valid(both.media[0]), 50) << "one every 160 samples";
+  EXPECT_NE(alone.media[0].key, both.media[0].key) << "or it would be taken for the other";
+  EXPECT_EQ(both.media[0].count, 12u);
+  EXPECT_GT(both.media[1].begin, both.media[0].end);
+}
+
+TEST(Gemma3nProcessor, SoundsThatDoNotFit) {
+  EXPECT_NO_THROW(heard({30720}));
+  EXPECT_THAT(error_of([] { heard({32000}); }),
+              HasSubstr("13 soft tokens, more than the model's 12"));
+  EXPECT_THAT(error_of([] { heard({31 * 16000}); }), HasSubstr("30.0 s gives 188 soft tokens"));
+  EXPECT_THAT(error_of([] { heard({100}); }), HasSubstr("too short"));
+}
+
+TEST(Gemma3nProcessor, SettingsThatDoNotFitTheModel) {
+  const auto error_with = [](const char* file, const char* change) {
+    const test::TempFolder folder;
+    for (const char* name : {"preprocessor_config.json", "processor_config.json"}) {
+      Json json = read_json(kGemma3n / name);
+      if (std::string_view(name) == file) json.merge_patch(Json::parse(change));
+      folder.write(name, json.dump());
+    }
+    return error_of([&] { processor_of(folder.path()); });
+  };
+  EXPECT_THAT(error_with("preprocessor_config.json", R"({"size": {"height": 144, "width": 144}})"),
+              HasSubstr("144 x 144, but the model's tower takes multiples of 64"));
+  EXPECT_THAT(error_with("preprocessor_config.json", R"({"feature_size": 80})"),
+              HasSubstr("'feature_size' is 80"));
+  EXPECT_THAT(error_with("processor_config.json", R"({"image_seq_length": 256})"),
+              HasSubstr("'image_seq_length' is 256, but the model takes 16"));
+  EXPECT_THAT(error_with("processor_config.json", R"({"audio_seq_length": 188})"),
+              HasSubstr("'audio_seq_length' is 188"));
 }
 
 }  // namespace

@@ -170,8 +170,8 @@ void Gemma3nLogMel::fields(ConfigReader& v) {
 }
 
 LogMel Gemma3nLogMel::operator()(std::span<const float> samples, size_t at_least) const {
-  constexpr size_t kMost = 480'000, kMultiple = 128;
-  samples = samples.first(std::min(samples.size(), kMost));
+  constexpr size_t kMultiple = 128;
+  samples = samples.first(std::min(samples.size(), kMostSamples));
   const size_t length =
       (std::max(samples.size(), at_least) + kMultiple - 1) / kMultiple * kMultiple;
   const size_t span = static_cast<size_t>(frame_length) + 1, hop = static_cast<size_t>(hop_length);

@@ -21,6 +21,8 @@ struct LogMel {
 // Gemma3nAudioFeatureExtractor: magnitudes of frames with pre-emphasis, natural logarithm. Its
 // preprocessor_config.json; other values than these defaults are honoured or refused.
 struct Gemma3nLogMel {
+  static constexpr size_t kMostSamples = 480'000;  // what is behind them is not heard
+
   int feature_size = 128, sampling_rate = 16000;
   int frame_length = 512, hop_length = 160, fft_length = 1024;
   float min_frequency = 125, max_frequency = 7600;
@@ -30,7 +32,7 @@ struct Gemma3nLogMel {
   std::vector<float> per_bin_mean, per_bin_stddev;  // empty: none
 
   void fields(ConfigReader& v);
-  // Cut after 480000 samples, filled up with silence to `at_least` samples and a multiple of 128.
+  // Cut after kMostSamples, filled up with silence to `at_least` samples and a multiple of 128.
   LogMel operator()(std::span<const float> samples, size_t at_least = 0) const;
 };
 
