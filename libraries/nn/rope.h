@@ -69,6 +69,9 @@ class RoPE final : public Module {
   // Positions of three axes are multimodal().
   mx::array operator()(const mx::array& x, const kernels::Positions& positions,
                        int expected_length = 0) const;
+  // The table that turns all rows of such a call on L tokens; none where each row needs its own.
+  std::optional<kernels::RopeTable> table_for(const kernels::Positions& positions, int L,
+                                              int expected_length = 0) const;
   // Multimodal positions int32 [3, B, L] (time, height, width), as mrope_section divides them. Text
   // has three equal rows, for which this is what operator() gives.
   mx::array multimodal(const mx::array& x, const mx::array& positions) const;

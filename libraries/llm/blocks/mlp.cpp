@@ -1,6 +1,28 @@
 #include "llm/blocks/mlp.h"
 
+#include "llm/blocks/step.h"
+
 namespace mlxcpp::llm {
+namespace {
+
+std::optional<kernels::MlpPart> mlp_part(std::optional<kernels::Activation> activation,
+                                         std::initializer_list<const nn::Child<nn::Linear>*> in,
+                                         const nn::Linear& down) {
+  auto last = step_part(down);
+  if (!activation || !last) return std::nullopt;
+  kernels::MlpPart part;
+  part.activation = *activation;
+  part.down = std::move(*last);
+  for (const auto* proj : in) {
+    if (!*proj) continue;
+    auto linear = step_part(**proj);
+    if (!linear) return std::nullopt;
+    part.in.push_back(std::move(*linear));
+  }
+  return part;
+}
+
+}  // namespace
 
 GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias,
                    const DecoderNames& names)
@@ -23,9 +45,17 @@ mx::array GatedMLP::operator()(const mx::array& x) const {
   return down_proj(act_(halves[0], halves[1]));
 }
 
+std::optional<kernels::MlpPart> GatedMLP::step_part() const {
+  return mlp_part(act_.kernel(), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
+}
+
 MLP::MLP(const DecoderConfig& c)
     : act_(nn::activation_from_name(c.hidden_act)),
       up_proj(this, c.names.up_proj, c.hidden_size, c.intermediate_size, c.mlp_bias),
       down_proj(this, c.names.down_proj, c.intermediate_size, c.hidden_size, c.mlp_bias) {}
+
+std::optional<kernels::MlpPart> MLP::step_part() const {
+  return mlp_part(nn::kernel_of(act_), {&up_proj}, *down_proj);
+}
 
 }  // namespace mlxcpp::llm

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/decoder_step.h"
 #include "llm/blocks/config.h"
 #include "nn/activations.h"
 #include "nn/linear.h"
@@ -17,6 +18,10 @@ class GatedMLP : public nn::Layer {
 
   mx::array operator()(const mx::array& x) const override;
 
+  // For a layer's step as one operation, with an empty frame; none where it must go operation by
+  // operation.
+  std::optional<kernels::MlpPart> step_part() const;
+
  private:
   const nn::GatedActivation act_;
 
@@ -31,6 +36,8 @@ class MLP : public nn::Layer {
   explicit MLP(const DecoderConfig& c);
 
   mx::array operator()(const mx::array& x) const override { return down_proj(act_(up_proj(x))); }
+
+  std::optional<kernels::MlpPart> step_part() const;  // as GatedMLP's
 
  private:
   const nn::ActivationFn act_;

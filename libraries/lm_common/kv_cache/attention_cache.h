@@ -35,6 +35,10 @@ class AttentionCache final : public KVCache {
   mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v,
                    const kernels::AttentionOptions& o) override;
   mx::array attend_shared(const mx::array& q, const kernels::AttentionOptions& o) override;
+  std::optional<mx::array> layer_step(const mx::array& x,
+                                      const std::shared_ptr<const kernels::LayerPlan>& plan,
+                                      const std::optional<kernels::StepRope>& rope,
+                                      const kernels::AttentionOptions& o) override;
   std::pair<mx::array, mx::array> update(const mx::array& k, const mx::array& v) override;
   mx::array mask(int L, std::optional<int> window = {}) const override;
   void shift_positions(int shift) override { position_shift_ = shift; }
