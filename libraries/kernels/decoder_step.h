@@ -114,9 +114,12 @@ class LayerPlan {
 mx::array mlp_step(const mx::array& x, const mx::array& residual,
                    const std::shared_ptr<const LayerPlan>& plan);
 
-// Rotation of a step's queries and keys.
+// Rotation of a step's queries and keys, as rope() takes it.
 struct StepRope {
-  RopeTable table;
+  int dims;
+  bool traditional;
+  mx::array inv_freq;
+  float scale;
   Positions positions;  // one for all rows or one for each
 };
 

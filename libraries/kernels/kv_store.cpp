@@ -337,7 +337,7 @@ class CpuKvStore final : public KvStoreBase {
                       .y = nullptr};
     Arrays inputs{version_, x};
     if (rope) {
-      const RopeTable& t = rope->table;
+      const StepRope& t = *rope;
       if (t.dims > p.head_dim || t.inv_freq.shape() != mx::Shape{t.dims / 2}) return std::nullopt;
       s.rope_dims = t.dims;
       s.traditional = t.traditional;

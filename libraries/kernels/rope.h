@@ -20,12 +20,4 @@ using Positions = std::variant<int, mx::array>;
 mx::array rope(const mx::array& x, int dims, bool traditional, const mx::array& inv_freq,
                float scale, const Positions& positions);
 
-// What rope() takes besides x and positions.
-struct RopeTable {
-  int dims;
-  bool traditional;
-  mx::array inv_freq;
-  float scale;
-};
-
 }  // namespace mlxcpp::kernels

@@ -10,7 +10,6 @@
 
 #include "core/error.h"
 #include "kernels/attention.h"
-#include "kernels/decoder_step.h"
 #include "kernels/rope.h"
 
 namespace mlxcpp {
@@ -51,15 +50,6 @@ class KVCache {
   // Attends without appending: layers that share another layer's keys and values (Gemma 3n). Call
   // it after that layer's attend() of the same step.
   virtual mx::array attend_shared(const mx::array& q, const kernels::AttentionOptions& o) = 0;
-  // The step of a whole layer x [B, L, hidden] with attend() in it, as one operation: `plan` has
-  // attention, o no mask. None where it must go operation by operation, as with most kinds of
-  // cache; nothing has happened then.
-  virtual std::optional<mx::array> layer_step(const mx::array& /*x*/,
-                                              const std::shared_ptr<const kernels::LayerPlan>&,
-                                              const std::optional<kernels::StepRope>&,
-                                              const kernels::AttentionOptions& /*o*/) {
-    return std::nullopt;
-  }
   // Appends and returns everything the step may see as arrays (MLA's latent, models with attention
   // of their own).
   virtual std::pair<mx::array, mx::array> update(const mx::array& k, const mx::array& v) = 0;

@@ -117,13 +117,6 @@ ActivationFn activation_from_name(std::string_view name) {
               fmt::join(activation_names(), ", "));
 }
 
-std::optional<kernels::Activation> kernel_of(ActivationFn f) {
-  if (f == static_cast<ActivationFn>(silu)) return kernels::Activation::silu;
-  if (f == static_cast<ActivationFn>(gelu)) return kernels::Activation::gelu;
-  if (f == static_cast<ActivationFn>(gelu_approx)) return kernels::Activation::gelu_approx;
-  return std::nullopt;
-}
-
 std::vector<std::string_view> activation_names() {
   std::vector<std::string_view> names;
   for (const NamedActivation& a : kActivations) names.push_back(a.name);
@@ -139,13 +132,6 @@ GatedActivation::GatedActivation(std::string_view name)
 
 mx::array GatedActivation::operator()(const mx::array& gate, const mx::array& up) const {
   return fused_ ? fused_(gate, up) : act_(gate) * up;
-}
-
-std::optional<kernels::Activation> GatedActivation::kernel() const {
-  if (fused_ == kernels::swiglu) return kernels::Activation::swiglu;
-  if (fused_ == kernels::geglu) return kernels::Activation::geglu;
-  if (fused_ == kernels::geglu_approx) return kernels::Activation::geglu_approx;
-  return std::nullopt;
 }
 
 mx::array GELU::operator()(const mx::array& x) const {

@@ -1,12 +1,10 @@
 // Activations as functions (nn::relu(x)) and as modules (nn::ReLU), with the formulas of mlx.nn.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "kernels/row_kernels.h"
 #include "nn/module.h"
 
 namespace mlxcpp::nn {
@@ -47,7 +45,6 @@ mx::array glu(const mx::array& x, int axis = -1);  // a sigmoid(b) of the two ha
 // name is an Error that lists the known ones.
 using ActivationFn = mx::array (*)(const mx::array& x);
 ActivationFn activation_from_name(std::string_view name);
-std::optional<kernels::Activation> kernel_of(ActivationFn f);  // if there is one
 std::vector<std::string_view> activation_names();
 
 // act(gate) * up, in one pass where a kernel has it (silu, gelu and its tanh form).
@@ -55,7 +52,6 @@ class GatedActivation {
  public:
   explicit GatedActivation(std::string_view name);
   mx::array operator()(const mx::array& gate, const mx::array& up) const;
-  std::optional<kernels::Activation> kernel() const;  // that does both, if there is one
 
  private:
   using Fused = mx::array (*)(const mx::array& gate, const mx::array& up);

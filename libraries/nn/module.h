@@ -228,7 +228,6 @@ class Child final : public Edge {
   explicit operator bool() const { return ptr_ != nullptr; }
   T& operator*() const { return *ptr_; }
   T* operator->() const { return ptr_.get(); }
-  T* get() const { return ptr_.get(); }
   template <class... A>
   void emplace(A&&... a) {
     ptr_ = std::make_unique<T>(std::forward<A>(a)...);

@@ -387,24 +387,21 @@ RoPE::Frequencies RoPE::frequencies(int length) const {
 mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions,
                            int expected_length) const {
   if (const auto t = table_for(positions, x.shape(-2), expected_length))
-    return kernels::rope(x, t->dims, t->traditional, t->inv_freq, t->scale, positions);
+    return kernels::rope(x, dims_, traditional_, t->inv_freq, t->scale, positions);
   const auto& several = std::get<mx::array>(positions);
   return several.ndim() == 3 ? multimodal(x, several) : rows_of_own_length(x, several);
 }
 
-std::optional<kernels::RopeTable> RoPE::table_for(const kernels::Positions& positions, int L,
-                                                  int expected_length) const {
-  const auto with = [&](const Table& t) {
-    return kernels::RopeTable{dims_, traditional_, t.inv_freq, t.scale};
-  };
+std::optional<RoPE::Table> RoPE::table_for(const kernels::Positions& positions, int L,
+                                           int expected_length) const {
   const auto* several = std::get_if<mx::array>(&positions);
   if (several && (several->ndim() == 3 || depends_on_length())) return std::nullopt;
-  if (!depends_on_length()) return with(short_);
+  if (!depends_on_length()) return short_;
   const int length = std::max(std::get<int>(positions) + L, expected_length);
   if (config_.type == RopeType::longrope)
-    return with(length > config_.original_max_position_embeddings ? long_ : short_);
-  if (length <= config_.max_position_embeddings) return with(short_);
-  return with(table(frequencies(length)));
+    return length > config_.original_max_position_embeddings ? long_ : short_;
+  if (length <= config_.max_position_embeddings) return short_;
+  return table(frequencies(length));
 }
 
 // Row b has reached offsets[b] + L tokens: a number known only when the graph is evaluated, so the

@@ -163,7 +163,9 @@ std::optional<Attention::StepCall> Attention::step_call(int L, const KVCache& ca
   auto at = cache.positions();
   auto table = rope_->table_for(at, L, cache.expected());
   if (!table) return std::nullopt;
-  return StepCall{kernels::StepRope{std::move(*table), std::move(at)}, attention_};
+  return StepCall{kernels::StepRope{rope_->dims(), rope_->traditional(), table->inv_freq,
+                                    table->scale, std::move(at)},
+                  attention_};
 }
 
 }  // namespace mlxcpp::llm

@@ -38,11 +38,11 @@ class PreNormLayer : public nn::Module {
         mlp(this, c.names.mlp, std::move(feed_forward)) {}
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const StepFrame second{post_attention_layernorm.get(), nullptr, residual_multiplier_};
+    const StepFrame second{&*post_attention_layernorm, nullptr, residual_multiplier_};
     LayerStep::Result step;
     if constexpr (std::is_same_v<SelfAttention, Attention>)
-      step = step_.attend(x, cache, *self_attn,
-                          {input_layernorm.get(), nullptr, residual_multiplier_}, *mlp, second);
+      step = step_.attend(x, cache, *self_attn, {&*input_layernorm, nullptr, residual_multiplier_},
+                          *mlp, second);
     if (step.complete) return *step.h;
     const auto h = step.h ? *step.h : x + scaled(self_attn(input_layernorm(x), cache));
     if (auto y = step_.feed_forward(h, h, *mlp, second)) return *y;
@@ -85,8 +85,8 @@ class SandwichLayer : public nn::Module {
         after_mlp(this, names.after_mlp, make_norm<nn::RMSNorm>(c)) {}
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const StepFrame first{before_attention.get(), after_attention.get()};
-    const StepFrame second{before_mlp.get(), after_mlp.get()};
+    const StepFrame first{step_norm(before_attention), &*after_attention};
+    const StepFrame second{step_norm(before_mlp), &*after_mlp};
     const auto step = step_.attend(x, cache, *self_attn, first, *mlp, second);
     if (step.complete) return *step.h;
     const auto normed = [](const nn::Child<nn::RMSNorm>& norm, const mx::array& a) {
@@ -99,6 +99,9 @@ class SandwichLayer : public nn::Module {
   }
 
  private:
+  static const nn::Layer* step_norm(const nn::Child<nn::RMSNorm>& norm) {
+    return norm ? &*norm : nullptr;
+  }
   static std::unique_ptr<nn::RMSNorm> norm_unless_none(const char* name, const DecoderConfig& c) {
     return *name == '\0' ? nullptr : make_norm<nn::RMSNorm>(c);
   }
@@ -123,7 +126,7 @@ class ParallelLayer : public nn::Module {
         mlp(this, c.names.mlp, std::move(feed_forward)) {}
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const StepFrame frame{input_layernorm.get()};
+    const StepFrame frame{&*input_layernorm};
     const auto step = step_.attend(x, cache, *self_attn, frame, *mlp, frame, true);
     if (step.complete) return *step.h;
     const auto h = input_layernorm(x);

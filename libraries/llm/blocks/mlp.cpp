@@ -5,6 +5,15 @@
 namespace mlxcpp::llm {
 namespace {
 
+std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated) {
+  using A = kernels::Activation;
+  if (f == static_cast<nn::ActivationFn>(nn::silu)) return gated ? A::swiglu : A::silu;
+  if (f == static_cast<nn::ActivationFn>(nn::gelu)) return gated ? A::geglu : A::gelu;
+  if (f == static_cast<nn::ActivationFn>(nn::gelu_approx))
+    return gated ? A::geglu_approx : A::gelu_approx;
+  return std::nullopt;
+}
+
 std::optional<kernels::MlpPart> mlp_part(std::optional<kernels::Activation> activation,
                                          std::initializer_list<const nn::Child<nn::Linear>*> in,
                                          const nn::Linear& down) {
@@ -27,6 +36,7 @@ std::optional<kernels::MlpPart> mlp_part(std::optional<kernels::Activation> acti
 GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias,
                    const DecoderNames& names)
     : act_(hidden_act),
+      plain_act_(nn::activation_from_name(hidden_act)),
       gate_proj(this, names.gate_proj, nn::absent),
       up_proj(this, names.up_proj, nn::absent),
       gate_up_proj(this, names.gate_up_proj, nn::absent),
@@ -46,7 +56,7 @@ mx::array GatedMLP::operator()(const mx::array& x) const {
 }
 
 std::optional<kernels::MlpPart> GatedMLP::step_part() const {
-  return mlp_part(act_.kernel(), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
+  return mlp_part(kernel_of(plain_act_, true), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
 }
 
 MLP::MLP(const DecoderConfig& c)
@@ -55,7 +65,7 @@ MLP::MLP(const DecoderConfig& c)
       down_proj(this, c.names.down_proj, c.intermediate_size, c.hidden_size, c.mlp_bias) {}
 
 std::optional<kernels::MlpPart> MLP::step_part() const {
-  return mlp_part(nn::kernel_of(act_), {&up_proj}, *down_proj);
+  return mlp_part(kernel_of(act_, false), {&up_proj}, *down_proj);
 }
 
 }  // namespace mlxcpp::llm

@@ -24,6 +24,7 @@ class GatedMLP : public nn::Layer {
 
  private:
   const nn::GatedActivation act_;
+  const nn::ActivationFn plain_act_;  // what act_ applies to the gate
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, gate_up_proj;  // two, or one

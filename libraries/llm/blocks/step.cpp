@@ -4,6 +4,7 @@
 
 #include "llm/blocks/attention.h"
 #include "llm/blocks/mlp.h"
+#include "lm_common/kv_cache/layer_steps.h"
 #include "nn/quantized.h"
 
 namespace mlxcpp::llm {
@@ -88,7 +89,8 @@ const std::shared_ptr<const kernels::LayerPlan>& LayerStep::Plan::of(
 LayerStep::Result LayerStep::attend(const mx::array& x, KVCache* cache, const Attention& attention,
                                     const StepFrame& attention_frame, const nn::Layer& mlp,
                                     const StepFrame& mlp_frame, bool side_by_side) const {
-  if (!cache || !allowed(x)) return {};
+  auto* steps = dynamic_cast<LayerSteps*>(cache);
+  if (!steps || !allowed(x)) return {};
   kernels::LayerPart part;
   part.attention = attention.step_part();
   if (!part.attention || !set_frame(part.attention->frame, attention_frame)) return {};
@@ -98,7 +100,7 @@ LayerStep::Result LayerStep::attend(const mx::array& x, KVCache* cache, const At
   if (!call) return {};
   const auto& plan = attention_.of(part);
   if (!plan) return {};
-  auto y = cache->layer_step(x, plan, call->rope, call->options);
+  auto y = steps->layer_step(x, plan, call->rope, call->options);
   const bool complete = y && part.mlp;
   return {std::move(y), complete};
 }
