@@ -77,9 +77,12 @@ class Planner {
   std::vector<float> vector(const std::optional<mx::array>& a, size_t n) {
     if (!a) return {};
     require(float_type(a->dtype()) && a->shape() == mx::Shape{static_cast<int>(n)});
-    auto f32 = mx::contiguous(mx::astype(*a, mx::float32));
-    f32.eval();
-    return {f32.data<float>(), f32.data<float>() + n};
+    mx::array evaluated = *a;
+    evaluated.eval();
+    std::vector<float> values(n);
+    RowBuffer buffer;
+    to_f32(Rows(evaluated).read(0, buffer), *float_type(a->dtype()), values.data(), n);
+    return values;
   }
 
   std::optional<Norm> norm(const std::optional<NormPart>& p, size_t n) {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include <gtest/gtest.h>
+#include <mlx/primitives.h>
 
 #include "golden/fixture.h"
 #include "golden/steps.h"
