@@ -1,6 +1,7 @@
 // One step of the UNet at 64x64 latents and a decode of 512x512 pixels, with random weights of the
-// sizes of Stable Diffusion 2.1 base; with --peers next to diffusers on torch, both measured in
-// turns in one run. `bench_sd --serve DTYPE` is the measured side (support/child.h).
+// sizes of Stable Diffusion 2.1 base; with --peers next to diffusers on torch and
+// stable-diffusion.cpp, measured in turns in one run. `bench_sd --serve DTYPE` is the measured side
+// (support/child.h).
 #include <chrono>
 #include <cmath>
 #include <iostream>
@@ -116,6 +117,13 @@ struct Side {
   std::vector<std::string> command;
 };
 
+// Whether that Python can import it: it is installed by hand, and takes long to build.
+bool has_module(const std::string& python, const std::string& module) {
+  const std::string code =
+      "import importlib.util, sys; sys.exit(importlib.util.find_spec('" + module + "') is None)";
+  return bench::exit_status({python, "-c", code}) == 0;
+}
+
 // Times of one point, in turns, and each side's peak memory in MB: processes of their own.
 void measure(const std::string& dtype, const std::string& point, int threads, int runs,
              const std::vector<Side>& sides, bool json) {
@@ -130,20 +138,21 @@ void measure(const std::string& dtype, const std::string& point, int threads, in
   for (size_t s = 0; s < sides.size(); ++s)
     peaks[s].push_back(children[s]->ask("peak_memory").at("value"));
   for (const auto& [name, unit, values] :
-       {std::tuple(point, "s", &times), std::tuple(point + " peak", "MB", &peaks)}) {
-    bench::Row row{.bench = "sd",
-                   .model = "SD 2.1 " + dtype,
-                   .point = name,
-                   .threads = threads,
-                   .unit = unit,
-                   .better = Better::lower,
-                   .values = (*values)[0]};
-    if (sides.size() > 1) {
-      row.peer = sides[1].name;
-      row.peer_values = (*values)[1];
+       {std::tuple(point, "s", &times), std::tuple(point + " peak", "MB", &peaks)})
+    for (size_t s = std::min<size_t>(1, sides.size() - 1); s < sides.size(); ++s) {
+      bench::Row row{.bench = "sd",
+                     .model = "SD 2.1 " + dtype,
+                     .point = name,
+                     .threads = threads,
+                     .unit = unit,
+                     .better = Better::lower,
+                     .values = (*values)[0]};
+      if (s > 0) {
+        row.peer = sides[s].name;
+        row.peer_values = (*values)[s];
+      }
+      std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
     }
-    std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
-  }
 }
 
 }  // namespace
@@ -160,8 +169,11 @@ int main(int argc, char** argv) {
   app.add_option("--runs", runs, "of each point")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  app.add_flag("--peers", peers, "measure diffusers on torch beside us");
-  app.add_option("--python", python, "a Python that has diffusers and torch")
+  app.add_flag(
+      "--peers", peers,
+      "measure diffusers on torch beside us, and stable-diffusion.cpp where it is installed");
+  app.add_option("--python", python,
+                 "a Python that has diffusers and torch, and perhaps stable-diffusion-cpp-python")
       ->envname("MLXCPP_PEERS_PYTHON")
       ->capture_default_str();
   app.add_flag("--json", json, "one JSON object a line");
@@ -174,10 +186,19 @@ int main(int argc, char** argv) {
       for (const std::string what : kPoints) {
         if ((!dtype.empty() && dtype != type) || (!point.empty() && point != what)) continue;
         std::vector<Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
-        if (peers)
+        if (peers) {
           sides.push_back(
               {"diffusers, torch " + type,
                {python, MLXCPP_PEERS "/diffusers_peer.py", type, std::to_string(threads)}});
+          // It has no bf16 convolutions; f16 is its fastest.
+          const std::string ggml_type = type == "float32" ? "f32" : "f16";
+          if (has_module(python, "stable_diffusion_cpp"))
+            sides.push_back({"stable-diffusion.cpp " + ggml_type,
+                             {python, MLXCPP_PEERS "/stable_diffusion_cpp_peer.py", ggml_type,
+                              std::to_string(threads)}});
+          else if (!json)
+            std::cout << "(stable-diffusion-cpp-python is not installed)\n";
+        }
         measure(type, what, threads, runs, sides, json);
       }
   } catch (const std::exception& e) {

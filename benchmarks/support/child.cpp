@@ -8,14 +8,33 @@
 #include <unistd.h>
 
 namespace mlxcpp::bench {
+namespace {
+
+// For the child of a fork.
+[[noreturn]] void execute(const std::vector<std::string>& command) {
+  std::vector<char*> arguments;
+  for (const auto& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(arguments[0], arguments.data());
+  ::_exit(127);
+}
+
+}  // namespace
+
+int exit_status(const std::vector<std::string>& command) {
+  const pid_t pid = ::fork();
+  if (pid < 0) throw Error("cannot fork: {}", std::strerror(errno));
+  if (pid == 0) execute(command);
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 127;
+}
 
 Child::Child(const std::vector<std::string>& command) : name_(command.at(0)) {
   int in[2], out[2];
   if (::pipe(in) != 0 || ::pipe(out) != 0)
     throw Error("cannot make a pipe: {}", std::strerror(errno));
-  std::vector<char*> arguments;
-  for (const auto& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
-  arguments.push_back(nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   const auto started = std::chrono::steady_clock::now();
   pid_ = ::fork();
@@ -24,8 +43,7 @@ Child::Child(const std::vector<std::string>& command) : name_(command.at(0)) {
     ::dup2(in[0], STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
     for (const int fd : {in[0], in[1], out[0], out[1]}) ::close(fd);
-    ::execvp(arguments[0], arguments.data());
-    ::_exit(127);
+    execute(command);
   }
   ::close(in[0]);
   ::close(out[1]);

@@ -34,4 +34,7 @@ class Child {
   double seconds_to_ready_ = 0;
 };
 
+// Runs a command to its end; 127 if it cannot be started.
+int exit_status(const std::vector<std::string>& command);
+
 }  // namespace mlxcpp::bench

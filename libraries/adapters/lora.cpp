@@ -57,6 +57,7 @@ void LoraConfig::fields(ConfigReader& v) {
                           "data",
                           "optimizer",
                           "optimizer_config",
+                          "trust_remote_code",
                           "mask_prompt",
                           "seed",
                           "batch_size",

@@ -8,31 +8,46 @@
 #include <fmt/ranges.h>
 
 #include "core/config_keys.h"
+#include "core/ordered_json.h"
 
 namespace mlxcpp {
 namespace {
 
 constexpr int kMaxDepth = 200;  // real files stay under 20; the parser recurses
 
-}  // namespace
-
-Json parse_json(std::string_view text, std::string_view where) {
-  const auto bounded = [&](int depth, Json::parse_event_t, Json&) {
+template <class J>
+J parse(std::string_view text, std::string_view where) {
+  const auto bounded = [&](int depth, typename J::parse_event_t, J&) {
     if (depth > kMaxDepth) throw Error("{}: JSON nested deeper than {} levels", where, kMaxDepth);
     return true;
   };
   try {
-    return Json::parse(text, bounded);
-  } catch (const Json::exception& e) {
+    return J::parse(text, bounded);
+  } catch (const typename J::exception& e) {
     throw Error("{}: not valid JSON: {}", where, e.what());
   }
 }
 
-Json read_json(const std::filesystem::path& file) {
+std::string read_text(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   if (!in || std::filesystem::is_directory(file)) throw Error("{}: cannot be read", file.string());
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  return parse_json(text, file.string());
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, std::string_view where) { return parse<Json>(text, where); }
+
+Json read_json(const std::filesystem::path& file) {
+  return parse_json(read_text(file), file.string());
+}
+
+OrderedJson parse_ordered_json(std::string_view text, std::string_view where) {
+  return parse<OrderedJson>(text, where);
+}
+
+OrderedJson read_ordered_json(const std::filesystem::path& file) {
+  return parse_ordered_json(read_text(file), file.string());
 }
 
 std::string describe(const Json& j) {

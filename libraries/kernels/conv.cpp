@@ -24,8 +24,9 @@ struct Inputs {
 
 Arrays plain(const Inputs& k, const Arrays& in) {
   const auto& o = k.options;
+  const auto end = o.padding_end.value_or(o.padding);
   auto y = mx::conv_general(in[0], in[1], {o.stride[0], o.stride[1]}, {o.padding[0], o.padding[1]},
-                            {o.dilation[0], o.dilation[1]}, {1, 1}, o.groups);
+                            {end[0], end[1]}, {o.dilation[0], o.dilation[1]}, {1, 1}, o.groups);
   if (k.bias) y = y + in[2];
   if (k.shift) y = y + mx::expand_dims(in[k.shift_at()], {1, 2});
   return {k.residual ? y + in[k.residual_at()] : y};
@@ -108,15 +109,18 @@ mx::array conv2d(const mx::array& x, const mx::array& weight, const Conv2dOption
         "kw, C / groups]",
         text(x), text(weight), o.groups);
   mx::Shape shape{x.shape(0), 0, 0, weight.shape(0)};
+  const auto padding_end = o.padding_end.value_or(o.padding);
   for (int i = 0; i < 2; ++i) {
-    if (o.stride[i] < 1 || o.padding[i] < 0 || o.dilation[i] < 1)
-      throw Error("conv2d: stride {}, padding {} and dilation {} must be positive (padding: or 0)",
-                  o.stride[i], o.padding[i], o.dilation[i]);
+    const int end = padding_end[i];
+    if (o.stride[i] < 1 || o.padding[i] < 0 || end < 0 || o.dilation[i] < 1)
+      throw Error(
+          "conv2d: stride {}, padding {} and {} and dilation {} must be positive (padding: or 0)",
+          o.stride[i], o.padding[i], end, o.dilation[i]);
     const int64_t span = int64_t{o.dilation[i]} * (weight.shape(1 + i) - 1) + 1;
-    const int64_t room = int64_t{x.shape(1 + i)} + 2 * int64_t{o.padding[i]} - span;
+    const int64_t room = int64_t{x.shape(1 + i)} + o.padding[i] + end - span;
     if (room < 0)
-      throw Error("conv2d: x {} padded by {} is smaller than the filter {}", text(x), o.padding[i],
-                  text(weight));
+      throw Error("conv2d: x {} padded by {} and {} is smaller than the filter {}", text(x),
+                  o.padding[i], end, text(weight));
     shape[1 + i] = static_cast<int>(room / o.stride[i]) + 1;
   }
   const auto check = [&](const char* what, const std::optional<mx::array>& a,

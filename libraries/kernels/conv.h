@@ -12,6 +12,8 @@ namespace mx = mlx::core;
 struct Conv2dOptions {
   std::array<int, 2> stride = {1, 1}, padding = {0, 0}, dilation = {1, 1};  // rows, columns
   int groups = 1;
+  // Zeros below and to the right, where they are not as many as above and to the left (`padding`).
+  std::optional<std::array<int, 2>> padding_end = {};
 
   bool operator==(const Conv2dOptions&) const = default;
 };

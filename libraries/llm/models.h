@@ -42,6 +42,7 @@ Creator gemma3n_text();
 Creator gemma3n();
 Creator phi();
 Creator phi3();
+Creator phimoe();
 Creator starcoder2();
 Creator cohere();
 Creator granite();

@@ -44,6 +44,7 @@ const ModelTypes& model_types() {
       {"openelm", openelm()},
       {"phi", phi()},
       {"phi3", phi3()},
+      {"phimoe", phimoe()},
       {"qwen2", qwen2()},
       {"qwen2_moe", qwen2_moe()},
       {"qwen3", qwen3()},

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
+#include <utility>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -96,49 +98,83 @@ struct ChatSession::Conversation {
   ChatOptions options;
   std::shared_ptr<Memory> memory = std::make_shared<Memory>();
   uint64_t answers = 0;
+  int calls = 0;  // that got an id here
   bool answering = false;
 
   // What lives on the container's thread dies there.
   ~Conversation() {
     container->perform([memory = std::move(memory)](ModelContext&) { memory->forget(); });
   }
+
+  // Renders the conversation and makes memory->generator ready to answer it.
+  void launch(const std::stop_token& stop) {
+    Chat messages;
+    if (!options.instructions.empty()) messages.push_back(chat::system(options.instructions));
+    messages.insert(messages.end(), options.history.begin(), options.history.end());
+    UserInput input(std::move(messages));
+    std::vector<ToolSpec> specs;
+    for (const Tool& tool : options.tools) specs.push_back(tool.spec);
+    if (!specs.empty()) input.tools = tools_json(specs);
+    input.additional_context = options.additional_context;
+    input.media = options.media;
+    GenerateParameters parameters = options.parameters;
+    parameters.seed = seed_of_answer(parameters.seed, answers);
+    container
+        ->perform([&, memory = memory](ModelContext& context) {
+          parameters.validate();
+          LMInput prompt = context.prepare(input);
+          const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
+          GenerateOptions made = context.answer_options(prompt, std::move(specs), parameters, stop);
+          made.features = memory->features;
+          memory->generator.emplace(*context.model, memory->caches, std::move(prompt), cached,
+                                    std::move(made));
+        })
+        .get();
+    ++answers;
+  }
+
+  // Nine letters and digits, which some templates insist on.
+  std::string new_call_id() { return fmt::format("call{:05}", ++calls % 100000); }
+
+  bool can_run(const ToolCall& call) const {
+    for (const Tool& tool : options.tools)
+      if (tool.spec.name == call.name) return static_cast<bool>(tool.run);
+    return true;  // there is no such tool: the model is told so
+  }
 };
 
 // The stream of one answer: each step is one piece of work for the container.
 class ChatSession::Answer final : public GenerationStream::Source {
  public:
-  Answer(std::shared_ptr<Conversation> conversation, Chat before)
-      : conversation_(std::move(conversation)), before_(std::move(before)) {
+  Answer(std::shared_ptr<Conversation> conversation, Chat before, std::stop_token stop)
+      : conversation_(std::move(conversation)), before_(std::move(before)), stop_(std::move(stop)) {
     conversation_->answering = true;
   }
   ~Answer() override {
     if (!conversation_->answering) return;
     conversation_->container->perform(
         [memory = conversation_->memory](ModelContext&) { memory->keep(); });
-    end();
+    message_.tool_calls.clear();  // nobody answers them
+    remember();
+    conversation_->answering = false;
   }
 
   bool step(std::deque<Generation>& out) override {
     std::deque<Generation> events;
-    bool more = false;
     try {
-      more = conversation_->container
-                 ->perform([memory = conversation_->memory, &events](ModelContext&) {
-                   const bool more = memory->generator->step(events);
-                   if (!more) memory->keep();
-                   return more;
-                 })
-                 .get();
+      const bool more = conversation_->container
+                            ->perform([memory = conversation_->memory, &events](ModelContext&) {
+                              const bool more = memory->generator->step(events);
+                              if (!more) memory->keep();
+                              return more;
+                            })
+                            .get();
+      for (Generation& event : events) take(std::move(event), out);
+      return more || end_of_round(out);
     } catch (...) {
       undo();
       throw;
     }
-    for (Generation& event : events) {
-      if (const std::string* chunk = event.chunk()) text_ += *chunk;
-      out.push_back(std::move(event));
-    }
-    if (!more) end();
-    return more;
   }
 
   // As if the turn had not been.
@@ -150,14 +186,60 @@ class ChatSession::Answer final : public GenerationStream::Source {
   }
 
  private:
-  void end() {
-    conversation_->options.history.push_back(chat::assistant(text_));
-    conversation_->answering = false;
+  void take(Generation event, std::deque<Generation>& out) {
+    if (const std::string* chunk = event.chunk()) message_.content += *chunk;
+    if (const Reasoning* thought = event.reasoning()) message_.reasoning += thought->text;
+    if (auto* call = std::get_if<ToolCall>(&event.event)) {
+      if (call->id.empty()) call->id = conversation_->new_call_id();
+      message_.tool_calls.push_back(*call);
+    }
+    if (const GenerationInfo* info = event.info()) {
+      if (rounds_ == 0)
+        info_ = *info;
+      else
+        info_.append(*info);
+      return;  // it is the stream's last event
+    }
+    out.push_back(std::move(event));
+  }
+
+  void remember() {
+    conversation_->options.history.push_back(std::exchange(message_, chat::assistant("")));
+  }
+
+  // The model has said its part; true when it goes on from the results of what it called.
+  bool end_of_round(std::deque<Generation>& out) {
+    Conversation& c = *conversation_;
+    if (info_.stop_reason != StopReason::stop) message_.tool_calls.clear();
+    const std::vector<ToolCall> calls = message_.tool_calls;
+    remember();
+    const bool goes_on =
+        !calls.empty() && rounds_ < c.options.max_tool_rounds &&
+        std::all_of(calls.begin(), calls.end(), [&](const auto& call) { return c.can_run(call); });
+    if (goes_on) {
+      for (const ToolCall& call : calls) {
+        ToolResult result = result_of(call, c.options.tools);
+        c.options.history.push_back(chat::tool(result));
+        out.push_back({std::move(result)});
+      }
+      ++rounds_;
+      if (!stop_.stop_requested()) {
+        c.launch(stop_);
+        return true;
+      }
+      info_.stop_reason = StopReason::cancelled;
+    }
+    out.push_back({info_});
+    c.answering = false;
+    return false;
   }
 
   std::shared_ptr<Conversation> conversation_;
   Chat before_;
-  std::string text_;
+  std::stop_token stop_;
+  chat::Message message_ = chat::assistant("");  // in the making
+  int rounds_ = 0;                               // of results, so far
+  GenerationInfo info_;                          // of all parts
 };
 
 ChatSession::ChatSession(std::shared_ptr<ModelContainer> container)
@@ -171,12 +253,22 @@ ChatSession::ChatSession(std::shared_ptr<ModelContainer> container, ChatOptions 
 ChatSession::~ChatSession() = default;
 ChatSession::ChatSession(ChatSession&&) noexcept = default;
 
-GenerationStream ChatSession::stream(chat::Message message, std::stop_token stop) {
-  Chat before = conversation_->options.history;
+void ChatSession::expect_silence() const {
   if (conversation_->answering)
     throw Error("this chat is answering: read its stream to the end, or drop it, before the next");
-  conversation_->options.history.push_back(std::move(message));
+}
+
+GenerationStream ChatSession::stream(Chat messages, std::stop_token stop) {
+  expect_silence();
+  Chat& history = conversation_->options.history;
+  Chat before = history;
+  history.insert(history.end(), std::make_move_iterator(messages.begin()),
+                 std::make_move_iterator(messages.end()));
   return begin(std::move(before), std::move(stop));
+}
+
+GenerationStream ChatSession::stream(chat::Message message, std::stop_token stop) {
+  return stream(Chat{std::move(message)}, std::move(stop));
 }
 
 GenerationStream ChatSession::stream(std::string text, std::stop_token stop) {
@@ -188,58 +280,38 @@ std::string ChatSession::respond(std::string text, std::stop_token stop) {
 }
 
 GenerationStream ChatSession::again(std::stop_token stop) {
+  expect_silence();
   Chat& history = conversation_->options.history;
-  if (conversation_->answering)
-    throw Error("this chat is answering: read its stream to the end, or drop it, before the next");
   if (history.empty() || history.back().role != chat::Role::assistant)
     throw Error("there is no answer yet to make again");
   Chat before = history;
-  history.pop_back();
+  // With it go the calls that it was made from, and their results.
+  while (!history.empty() &&
+         (history.back().role == chat::Role::assistant || history.back().role == chat::Role::tool))
+    history.pop_back();
   return begin(std::move(before), std::move(stop));
 }
 
 GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
-  Conversation& c = *conversation_;
-  Chat messages;
-  if (!c.options.instructions.empty()) messages.push_back(chat::system(c.options.instructions));
-  messages.insert(messages.end(), c.options.history.begin(), c.options.history.end());
-  UserInput input(std::move(messages));
-  input.tools = c.options.tools;
-  input.additional_context = c.options.additional_context;
-  input.media = c.options.media;
-  GenerateParameters parameters = c.options.parameters;
-  parameters.seed = seed_of_answer(parameters.seed, c.answers);
-
-  auto answer = std::make_unique<Answer>(conversation_, std::move(before));
+  auto answer = std::make_unique<Answer>(conversation_, std::move(before), stop);
   try {
-    c.container
-        ->perform([&, memory = c.memory](ModelContext& context) {
-          parameters.validate();
-          LMInput prompt = context.prepare(input);
-          const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
-          GenerateOptions options = context.generate_options(parameters, std::move(stop));
-          options.features = memory->features;
-          memory->generator.emplace(*context.model, memory->caches, std::move(prompt), cached,
-                                    std::move(options));
-        })
-        .get();
+    conversation_->launch(stop);
   } catch (...) {
     answer->undo();
     throw;
   }
-  ++c.answers;
   return GenerationStream(std::move(answer));
 }
 
 void ChatSession::drop_caches() {
+  expect_silence();
   Conversation& c = *conversation_;
-  if (c.answering) throw Error("this chat is answering: read its stream to the end, or drop it");
   c.container->perform([memory = c.memory](ModelContext&) { memory->forget(); });
 }
 
 void ChatSession::reset() {
+  expect_silence();
   Conversation& c = *conversation_;
-  if (c.answering) throw Error("this chat is answering: read its stream to the end, or drop it");
   c.options.history.clear();
   c.answers = 0;
   c.container->perform([memory = c.memory](ModelContext&) {

@@ -6,13 +6,15 @@
 
 #include "lm_common/generate.h"
 #include "lm_common/model_container.h"
+#include "lm_common/tools/tool.h"
 
 namespace mlxcpp {
 
 struct ChatOptions {
   std::string instructions = {};  // the system message; empty: none
   GenerateParameters parameters = {};
-  Json tools = nullptr;                      // specifications for the template, or null
+  std::vector<Tool> tools = {};              // that the model may call
+  int max_tool_rounds = 10;                  // times that it may go on after results, in one turn
   Json additional_context = Json::object();  // further arguments of the template
   Chat history = {};                         // to go on from
   MediaOptions media = {};
@@ -26,6 +28,9 @@ struct ChatOptions {
 // new. Any number of sessions may share a container, each used by one thread at a time: their steps
 // take turns, and each answers as it would alone. Weights changed by ModelContainer::update between
 // turns want a reset() or drop_caches().
+// Tools that the model calls are run on the thread that reads the stream, and the answer goes on
+// from their results, all in one stream; what fails is told to the model. Calls of tools that have
+// no `run` end the stream: the caller answers them by stream({chat::tool(ToolResult), ...}).
 class ChatSession {
  public:
   explicit ChatSession(std::shared_ptr<ModelContainer> container);
@@ -40,6 +45,8 @@ class ChatSession {
   GenerationStream stream(std::string text, std::stop_token stop = {});
   // The same with pictures, films and sounds, which stand before the text.
   GenerationStream stream(chat::Message message, std::stop_token stop = {});
+  // The same with several messages at once: the results of calls, for instance.
+  GenerationStream stream(Chat messages, std::stop_token stop = {});
   std::string respond(std::string text, std::stop_token stop = {});  // the whole answer
   // The last answer made anew, with other random numbers.
   GenerationStream again(std::stop_token stop = {});
@@ -59,6 +66,7 @@ class ChatSession {
   class Answer;
 
   GenerationStream begin(Chat before, std::stop_token stop);
+  void expect_silence() const;  // Error while an answer is being made
 
   std::shared_ptr<Conversation> conversation_;
 };

@@ -62,6 +62,18 @@ double GenerationInfo::tokens_per_second() const {
   return rate(generation_tokens - 1, generation_seconds);
 }
 
+void GenerationInfo::append(const GenerationInfo& next) {
+  prompt_tokens += next.prompt_tokens;
+  cached_tokens += next.cached_tokens;
+  generation_tokens += next.generation_tokens;
+  reasoning_tokens += next.reasoning_tokens;
+  prompt_seconds += next.prompt_seconds;
+  generation_seconds += next.generation_seconds;
+  peak_memory = next.peak_memory;
+  peak_resident = next.peak_resident;
+  stop_reason = next.stop_reason;
+}
+
 std::string GenerationInfo::summary() const {
   const std::string cached =
       cached_tokens > 0 ? fmt::format(" ({} from the cache)", cached_tokens) : "";
@@ -88,7 +100,9 @@ Generator::Generator(const LanguageModel& model, Caches& caches, LMInput input, 
   if (cached >= prompt.size())
     throw Error("the caches hold {} tokens: the prompt of {} must go beyond them", cached,
                 prompt.size());
-  if (options_.tokenizer) detokenizer_.emplace(options_.tokenizer, options_.skip_special_tokens);
+  if (options_.tokenizer)  // what it must not leave out, has_text() does
+    detokenizer_.emplace(options_.tokenizer,
+                         options_.skip_special_tokens && options_.kept_special_tokens.empty());
   sampler_.prompt(prompt);
   tokens_.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(cached));
   info_.prompt_tokens = static_cast<int>(prompt.size());
@@ -124,6 +138,7 @@ void Generator::prefill() {
   const mx::array hidden = prompt_step(model_, *prepared_, begin, end, caches_);
   if (tokens_.size() == prompt.size()) {
     launch(hidden);
+    limit_reasoning();
     prepared_.reset();
     phase_ = Phase::decode;
     return;
@@ -176,14 +191,49 @@ void Generator::decode(std::deque<Generation>& out) {
     return finish(StopReason::stop, out);
   }
   out.push_back({token});
-  if (detokenizer_) emit_text(detokenizer_->add(token.id), out);
+  if (detokenizer_ && has_text(token.id)) emit_text(detokenizer_->add(token.id), out);
+  if (options_.reasoning && options_.reasoning->thinking()) ++info_.reasoning_tokens;
+  limit_reasoning();
   if (stops_.found()) return finish(StopReason::stop, out);
   if (last) return finish(StopReason::length, out);
   phase_ = Phase::decode;
 }
 
 void Generator::emit_text(const std::string& text, std::deque<Generation>& out) {
-  show(stops_.add(text), out);
+  const std::string said = stops_.add(text);
+  if (options_.reasoning)
+    split(options_.reasoning->add(said), out);
+  else
+    show(said, out);
+}
+
+bool Generator::has_text(int token) const {
+  return !options_.skip_special_tokens || options_.kept_special_tokens.empty() ||
+         options_.kept_special_tokens.contains(token) || !options_.tokenizer->is_special(token);
+}
+
+// Ends a thought when its budget is used up: tokens that close it take the place of the sampled
+// ones.
+void Generator::limit_reasoning() {
+  if (!options_.reasoning) return;
+  const auto& budget = options_.parameters.reasoning_budget;
+  if (options_.reasoning->thinking() && budget && !thought_ended_ &&
+      info_.reasoning_tokens >= *budget) {
+    const std::string closing = "\n" + options_.reasoning->marks().close + "\n\n";
+    const std::vector<int> ids = options_.tokenizer->encode(closing, false);
+    forced_.assign(ids.begin(), ids.end());
+    thought_ended_ = true;
+  }
+  if (forced_.empty() || !next_) return;
+  next_->token = mx::array({forced_.front()}, {1});
+  next_->logprob.reset();
+  sampler_.replace_last(forced_.front());
+  forced_.pop_front();
+}
+
+void Generator::split(ReasoningSplitter::Parts parts, std::deque<Generation>& out) {
+  if (!parts.reasoning.empty()) out.push_back({Reasoning{std::move(parts.reasoning)}});
+  show(parts.answer, out);
 }
 
 void Generator::show(const std::string& text, std::deque<Generation>& out) {
@@ -203,9 +253,12 @@ void Generator::finish(StopReason reason, std::deque<Generation>& out) {
     emit_text(detokenizer_->finish(), out);
     if (stops_.found())
       reason = StopReason::stop;
+    else if (options_.reasoning)
+      split(options_.reasoning->add(stops_.finish()), out);
     else
       show(stops_.finish(), out);
   }
+  if (options_.reasoning) split(options_.reasoning->finish(), out);
   if (options_.tool_calls) {
     std::vector<ToolCall> calls;
     if (std::string plain = options_.tool_calls->finish(calls); !plain.empty())

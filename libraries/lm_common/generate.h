@@ -18,6 +18,7 @@
 #include "lm_common/sampling.h"
 #include "lm_common/stop_strings.h"
 #include "lm_common/tool_calls.h"
+#include "lm_common/tools/reasoning.h"
 #include "text/tokenizer.h"
 
 namespace mlxcpp {
@@ -39,6 +40,7 @@ struct GenerationInfo {
   int prompt_tokens = 0;           // all of the prompt
   int cached_tokens = 0;           // of these, found in the caches and not computed again
   int generation_tokens = 0;       // given out; the end-of-sequence token is not among them
+  int reasoning_tokens = 0;        // of these, thought aloud
   double prompt_seconds = 0;       // computing the prompt, up to the first token
   double first_token_seconds = 0;  // from the request to the first token, waiting included
   double generation_seconds = 0;   // from the first token to the last
@@ -49,17 +51,27 @@ struct GenerationInfo {
   double prompt_tokens_per_second() const;
   double tokens_per_second() const;
   std::string summary() const;  // two lines for people
+  // As if this answer and the next one, made in the same turn, were one.
+  void append(const GenerationInfo& next);
+};
+
+// A piece of what the model thinks aloud, before its answer.
+struct Reasoning {
+  std::string text;
 };
 
 // One event of a stream: a piece of text, a token, a tool call, or (once, at the end) the account.
-// A token comes before the text that it completes; text may take several tokens.
+// A token comes before the text that it completes; text may take several tokens. Reasoning and tool
+// calls are told apart where the options ask for it; results come of a ChatSession that has tools.
 struct Generation {
-  std::variant<std::string, Token, ToolCall, GenerationInfo> event;
+  std::variant<std::string, Token, ToolCall, GenerationInfo, Reasoning, ToolResult> event;
 
   const std::string* chunk() const { return std::get_if<std::string>(&event); }
   const Token* token() const { return std::get_if<Token>(&event); }
   const ToolCall* tool_call() const { return std::get_if<ToolCall>(&event); }
   const GenerationInfo* info() const { return std::get_if<GenerationInfo>(&event); }
+  const Reasoning* reasoning() const { return std::get_if<Reasoning>(&event); }
+  const ToolResult* tool_result() const { return std::get_if<ToolResult>(&event); }
 };
 
 // What an answer needs besides model, caches and prompt.
@@ -68,8 +80,10 @@ struct GenerateOptions {
   std::stop_token stop = {};
   std::shared_ptr<const Tokenizer> tokenizer = {};  // none: a stream of tokens without text
   bool skip_special_tokens = true;                  // in the text
+  std::set<int> kept_special_tokens = {};           // but these, which are marks of a format
   std::set<int> eos = {};                           // ids that end the answer
   std::unique_ptr<ToolCallProcessor> tool_calls = {};
+  std::optional<ReasoningSplitter> reasoning = {};  // none: what is thought aloud is text
   std::optional<int> context_length = {};  // positions the model was made for
   std::optional<int> vocab_size = {};
   std::shared_ptr<FeatureCache> features = {};  // of media seen before; none: encoded anew
@@ -100,7 +114,10 @@ class Generator {
   void launch(mx::array hidden);  // [1, L, hidden]: sets next_
   void decode(std::deque<Generation>& out);
   void emit_text(const std::string& text, std::deque<Generation>& out);
+  void split(ReasoningSplitter::Parts parts, std::deque<Generation>& out);
   void show(const std::string& text, std::deque<Generation>& out);
+  bool has_text(int token) const;
+  void limit_reasoning();
   void finish(StopReason reason, std::deque<Generation>& out);
   bool full() const;  // no token may follow
 
@@ -117,6 +134,8 @@ class Generator {
   std::optional<PreparedPrompt> prepared_;  // while there is something to prefill
   std::vector<int> tokens_;
   std::optional<Sampler::Sample> next_;  // being computed
+  std::deque<int> forced_;               // tokens that end a thought, instead of the sampled ones
+  bool thought_ended_ = false;           // by them, once an answer
   GenerationInfo info_;
   Clock::time_point requested_, begun_, first_;
 };

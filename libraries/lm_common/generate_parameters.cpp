@@ -47,6 +47,7 @@ void GenerateParameters::validate() const {
 
   for (const std::string& text : stop)
     if (text.empty()) throw Error("stop: an empty text would end every answer at once");
+  if (reasoning_budget) at_least("reasoning_budget", *reasoning_budget, 0);
   at_least("prefill_step", prefill_step, 1);
   if (max_kv_size) at_least("max_kv_size", *max_kv_size, 1);
   if (kv_bits && *kv_bits != 4 && *kv_bits != 8)

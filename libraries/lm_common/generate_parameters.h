@@ -35,6 +35,7 @@ struct GenerateParameters {
 
   bool logprobs = false;           // report each token's log-probability
   std::vector<std::string> stop;   // texts that end the answer and are not part of it
+  std::optional<int> reasoning_budget;  // tokens to think aloud, then the thought is ended
   bool ignore_eos = false;         // measure and compare: go on past end-of-sequence tokens
   int prefill_step = 512;          // tokens of the prompt computed at a time
   std::optional<int> max_kv_size;  // bound of the KV cache; old entries but the first are dropped

@@ -18,7 +18,7 @@ struct ModelConfiguration {
   std::string override_tokenizer = {};  // tokenizer class to assume; empty: the one in its files
   std::string default_prompt = "hello";
   std::vector<std::string> extra_eos_tokens = {};  // texts of tokens that end an answer, too
-  std::string tool_call_format = {};               // empty: as the model type says
+  std::string tool_call_format = {};               // empty: as its chat template says
 
   // What resolve_model takes: the id, with "@revision" where it is not the main one.
   std::string reference() const;

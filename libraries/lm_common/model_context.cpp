@@ -9,6 +9,7 @@
 
 #include "core/log.h"
 #include "lm_common/gguf_tokenizer.h"
+#include "lm_common/tools/formats.h"
 #include "nn/quantized.h"
 #include "weights/gguf.h"
 
@@ -107,6 +108,15 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   return context;
 }
 
+// Whether the text of a prompt ends in a mark, white space apart: a template may have begun a
+// thought.
+bool ends_in(const std::vector<int>& prompt, std::string_view mark, const Tokenizer& tokenizer) {
+  const size_t count = std::min<size_t>(prompt.size(), 16);  // more than a mark is long
+  std::string text = tokenizer.decode(std::span(prompt).last(count));
+  text.erase(text.find_last_not_of(" \n\r\t") + 1);
+  return text.ends_with(mark);
+}
+
 }  // namespace
 
 LMInput ModelContext::prepare(const UserInput& input) const {
@@ -142,6 +152,37 @@ GenerateOptions ModelContext::generate_options(GenerateParameters parameters,
   options.eos = eos();
   options.context_length = context_length();
   options.vocab_size = vocab_size();
+  return options;
+}
+
+std::optional<std::string> ModelContext::tool_call_format() const {
+  if (!configuration.tool_call_format.empty()) return configuration.tool_call_format;
+  return tokenizer ? tool_call_format_of(tokenizer->chat_template(true)) : std::nullopt;
+}
+
+GenerateOptions ModelContext::answer_options(const LMInput& prompt, std::vector<ToolSpec> tools,
+                                             GenerateParameters parameters,
+                                             std::stop_token stop) const {
+  GenerateOptions options = generate_options(std::move(parameters), std::move(stop));
+  if (!tokenizer) return options;
+  const auto keep = [&](const std::string& text) {
+    if (const auto id = tokenizer->token_to_id(text); id && tokenizer->is_special(*id))
+      options.kept_special_tokens.insert(*id);
+  };
+  if (const auto marks = reasoning_marks_of(tokenizer->chat_template(!tools.empty()))) {
+    keep(marks->open);
+    keep(marks->close);
+    options.reasoning.emplace(ends_in(prompt.tokens, marks->open, *tokenizer), *marks);
+  }
+  if (!tools.empty()) {
+    const auto format = tool_call_format();
+    if (!format)
+      throw Error(
+          "tools: the model's chat template does not say how it writes calls; name one of {}",
+          fmt::join(tool_call_formats(), ", "));
+    for (const std::string& text : tool_call_tokens(*format)) keep(text);
+    options.tool_calls = tool_call_processor(*format, std::move(tools));
+  }
   return options;
 }
 

@@ -10,6 +10,7 @@
 #include "lm_common/generate.h"
 #include "lm_common/model_configuration.h"
 #include "lm_common/model_types.h"
+#include "lm_common/tools/tool.h"
 #include "lm_common/user_input.h"
 #include "weights/checkpoint.h"
 
@@ -36,6 +37,13 @@ struct ModelContext {
 
   // What a Generator needs to make answers with this model.
   GenerateOptions generate_options(GenerateParameters parameters, std::stop_token stop = {}) const;
+  // The same for an answer whose reasoning and calls of these tools are events of their own. Throws
+  // an Error when it is not known how the model writes calls.
+  GenerateOptions answer_options(const LMInput& prompt, std::vector<ToolSpec> tools,
+                                 GenerateParameters parameters, std::stop_token stop = {}) const;
+  // How the model writes tool calls: as the configuration says, else as the chat template; none
+  // where neither does.
+  std::optional<std::string> tool_call_format() const;
   // An answer made on this thread; context and caches must outlive the stream.
   GenerationStream generate(LMInput input, Caches& caches, GenerateParameters parameters,
                             std::stop_token stop = {}) const;

@@ -180,6 +180,13 @@ mx::array Sampler::choose(const mx::array& x) {
   return draw(weights, mx::random::uniform({x.shape(0), 1}, mx::float32, next_key()));
 }
 
+void Sampler::replace_last(int token) {
+  if (!history_) return;
+  const int n = history_->shape(-1);
+  const mx::array last = mx::full({history_->shape(0), 1}, token, mx::int32);
+  history_ = n > 1 ? mx::concatenate({last_axis(*history_, 0, n - 1), last}, -1) : last;
+}
+
 Sampler::Sample Sampler::operator()(const mx::array& logits) {
   mx::array x = process(logits);
   const bool nucleus = !greedy() && parameters_.top_p > 0 && parameters_.top_p < 1;

@@ -69,6 +69,9 @@ class Sampler {
   // logits [B, vocab], any float type. The sampled token joins the history.
   Sample operator()(const mx::array& logits);
 
+  // The last token of the answer was chosen otherwise: it stands in the history instead.
+  void replace_last(int token);
+
   // The parts of operator(), for tests and other ways of choosing a token: penalties and bias...
   mx::array process(const mx::array& logits) const;
   // ...and the filters, on normalised log-probabilities. XTC draws from this sampler's state.

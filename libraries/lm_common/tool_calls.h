@@ -4,14 +4,26 @@
 #include <string_view>
 #include <vector>
 
-#include "core/json.h"
+#include "core/ordered_json.h"
 
 namespace mlxcpp {
 
 // A function that the model asks to have called.
 struct ToolCall {
   std::string name;
-  Json arguments = Json::object();
+  OrderedJson arguments = OrderedJson::object();
+  // What its result refers to; the model's own where its format has one, else given by ChatSession.
+  std::string id = {};
+
+  bool operator==(const ToolCall&) const = default;
+};
+
+// What came of a call, or what went wrong with it, as the model is told.
+struct ToolResult {
+  ToolCall call;
+  std::string content;
+
+  bool operator==(const ToolResult&) const = default;
 };
 
 // Finds the tool calls in an answer as its text arrives, in the format of one model family. One

@@ -12,6 +12,7 @@
 
 #include "core/json.h"
 #include "lm_common/lm_input.h"
+#include "lm_common/tool_calls.h"
 #include "text/tokenizer.h"
 
 namespace mlxcpp {
@@ -29,6 +30,9 @@ struct Message {
   std::vector<std::filesystem::path> images = {};
   std::vector<std::filesystem::path> videos = {};
   std::vector<std::filesystem::path> audio = {};
+  std::string reasoning = {};                // of an assistant: what it thought before the answer
+  std::vector<ToolCall> tool_calls = {};     // of an assistant
+  std::string tool_name = {}, call_id = {};  // of a tool: which call its content is the result of
 
   bool operator==(const Message&) const = default;
 };
@@ -37,6 +41,12 @@ inline Message system(std::string content) { return {Role::system, std::move(con
 inline Message user(std::string content) { return {Role::user, std::move(content)}; }
 inline Message assistant(std::string content) { return {Role::assistant, std::move(content)}; }
 inline Message tool(std::string content) { return {Role::tool, std::move(content)}; }
+inline Message tool(ToolResult result) {
+  return {.role = Role::tool,
+          .content = std::move(result.content),
+          .tool_name = std::move(result.call.name),
+          .call_id = std::move(result.call.id)};
+}
 
 }  // namespace chat
 
@@ -53,7 +63,7 @@ struct MediaOptions {
 // A prompt: one user's text, a conversation, or messages ready for the template (a JSON list).
 struct UserInput {
   std::variant<std::string, Chat, Json> prompt;
-  Json tools = nullptr;                      // a list of tool specifications, or null
+  OrderedJson tools = nullptr;               // a list of tool specifications, or null
   Json additional_context = Json::object();  // further arguments of the chat template
   MediaOptions media = {};
 
@@ -64,17 +74,24 @@ struct UserInput {
 };
 
 // A conversation in the form that a model's chat template reads: a list of objects.
-using MessageGenerator = std::function<Json(const Chat&)>;
+using MessageGenerator = std::function<OrderedJson(const Chat&)>;
 
-Json default_messages(const Chat& chat);  // {"role", "content"}
+// {"role", "content"}; with "reasoning_content", "tool_calls", "name" and "tool_call_id" where
+// there are such, as in transformers' guide to chat templates.
+OrderedJson default_messages(const Chat& chat);
 // For templates that refuse the role: system messages are left out, with a warning in the log.
-Json messages_without_system(const Chat& chat);
+OrderedJson messages_without_system(const Chat& chat);
 // The default, or the one without system messages where the template refuses them (it is tried).
 MessageGenerator message_generator_for(const Tokenizer& tokenizer);
 
 // The content of a message as a list, as the templates of models with media want it: an object with
 // "type" "image", "video" or "audio" for each, then the text.
-Json messages_with_media(const Chat& chat);
+OrderedJson messages_with_media(const Chat& chat);
+
+// Renders a conversation. Some templates want the arguments of tool calls as an object, others as
+// text: both are tried.
+std::string render(const OrderedJson& messages, const OrderedJson& context,
+                   const Tokenizer& tokenizer);
 
 // Renders the chat template and encodes the outcome. Without a template: the text of the last
 // message as it is, which is what a base model continues.

@@ -1,5 +1,6 @@
 #include "stable_diffusion/pipeline.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/ranges.h>
@@ -137,15 +138,33 @@ void StableDiffusion::release_text_encoders() { text_encoders_.clear(); }
 void StableDiffusion::release_unet() { unet_.reset(); }
 void StableDiffusion::release_autoencoder() { autoencoder_.reset(); }
 
-Conditioning StableDiffusion::condition(const std::optional<std::string>& prompt) {
+int StableDiffusion::windows(const std::string& prompt) const {
+  size_t most = 1;
+  for (size_t i = 0; i < tokenizers_.size(); ++i)
+    most =
+        std::max(most, tokenizers_[i]
+                           .encode_windows(prompt, source_.text_config(i).max_position_embeddings)
+                           .size());
+  return static_cast<int>(most);
+}
+
+Conditioning StableDiffusion::condition(const std::optional<std::string>& prompt, int windows) {
   std::vector<const ClipTextModel*> encoders;
-  std::vector<std::vector<int>> ids;
+  for (const auto& encoder : text_encoders()) encoders.push_back(encoder.get());
+  std::vector<std::vector<std::vector<int>>> ids(windows);  // of each window, of each encoder
   for (size_t i = 0; i < tokenizers_.size(); ++i) {
-    encoders.push_back(text_encoders()[i].get());
-    ids.push_back(
-        tokenizers_[i].encode(prompt.value_or(""), source_.text_config(i).max_position_embeddings));
+    const int length = source_.text_config(i).max_position_embeddings;
+    if (windows == 1) {
+      ids[0].push_back(tokenizers_[i].encode(prompt.value_or(""), length));
+      continue;
+    }
+    auto parts = tokenizers_[i].encode_windows(prompt.value_or(""), length);
+    parts.resize(windows, tokenizers_[i].encode("", length));
+    for (int w = 0; w < windows; ++w) ids[w].push_back(std::move(parts[w]));
   }
-  auto c = sd::condition(encoders, ids);
+  std::vector<Conditioning> parts;
+  for (const auto& window : ids) parts.push_back(sd::condition(encoders, window));
+  auto c = windows == 1 ? std::move(parts[0]) : joined_windows(parts);
   c.states = mx::astype(c.states, mx::float32);
   if (c.pooled) c.pooled = mx::astype(*c.pooled, mx::float32);
   if (!prompt && source_.zeros_for_no_negative()) {
@@ -168,9 +187,15 @@ DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
                                        const std::optional<mx::array>& image) {
   // The UNet of a model that takes guidance as an input runs once.
   const bool guided = p.cfg > 1 && !source_.unet_config().time_cond_proj_dim;
-  Conditioning with = condition(p.prompt);
+  // Both sides of the guidance are of one length.
+  int count = 1;
+  if (p.whole_prompt) {
+    count = windows(p.prompt);
+    if (guided) count = std::max(count, windows(p.negative_prompt.value_or("")));
+  }
+  Conditioning with = condition(p.prompt, count);
   std::optional<Conditioning> without;
-  if (guided) without = condition(p.negative_prompt);
+  if (guided) without = condition(p.negative_prompt, count);
   with.states =
       *joined(without ? std::optional(without->states) : std::nullopt, with.states, p.image_count);
   with.pooled = joined(without ? without->pooled : std::nullopt, with.pooled, p.image_count);

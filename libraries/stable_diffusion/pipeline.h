@@ -26,6 +26,9 @@ struct LoadOptions {
 struct EvaluateParameters {
   std::string prompt;
   std::optional<std::string> negative_prompt = {};  // counts only with cfg above 1
+  // A prompt of more tokens than the text encoder takes (77) is cut, as diffusers does; or encoded
+  // whole, in windows.
+  bool whole_prompt = false;
   float cfg = 7.5f;  // guidance; at 1 and below the UNet runs once a step, not twice
   int steps = 50;
   int image_count = 1;
@@ -85,8 +88,9 @@ class StableDiffusion {
   void release_unet();
   void release_autoencoder();
 
-  // A prompt as the UNet takes it, evaluated; none: an absent negative prompt.
-  Conditioning condition(const std::optional<std::string>& prompt);
+  // A prompt as the UNet takes it, evaluated; none: an absent negative prompt. windows: into how
+  // many the text goes (see PromptTokenizer); what more it has is cut, what it lacks is padding.
+  Conditioning condition(const std::optional<std::string>& prompt, int windows = 1);
 
   // The same noise for the same seed on every machine: the keys are MLX's random::KeySequence of
   // the seed; the first makes normal [N, h, w, C], each noisy step takes the next.
@@ -108,6 +112,7 @@ class StableDiffusion {
   DenoiseIterator start(const EvaluateParameters& parameters, std::unique_ptr<Sampler> sampler,
                         const std::optional<mx::array>& image);
   const std::vector<std::shared_ptr<const ClipTextModel>>& text_encoders();
+  int windows(const std::string& prompt) const;  // that the whole prompt takes
   std::shared_ptr<const UNet> unet();
   std::shared_ptr<const Autoencoder> autoencoder();
 

@@ -1,5 +1,6 @@
 #include "stable_diffusion/prompt.h"
 
+#include <algorithm>
 #include <span>
 
 #include "core/log.h"
@@ -31,6 +32,25 @@ std::vector<int> PromptTokenizer::encode(const std::string& text, int length) co
   return ids;
 }
 
+std::vector<std::vector<int>> PromptTokenizer::encode_windows(const std::string& text,
+                                                              int length) const {
+  const auto ids = tokenizer_->encode(text);
+  const int begin = ids.front(), end = ids.back();
+  std::vector<std::vector<int>> windows;
+  auto next = ids.begin() + 1;
+  const auto last = ids.end() - 1;
+  do {
+    const auto count = std::min<std::ptrdiff_t>(length - 2, last - next);
+    std::vector<int> window{begin};
+    window.insert(window.end(), next, next + count);
+    window.push_back(end);
+    window.resize(length, pad_);
+    windows.push_back(std::move(window));
+    next += count;
+  } while (next != last);
+  return windows;
+}
+
 mx::array ids_array(const std::vector<int>& ids) {
   return mx::array(ids.data(), {1, static_cast<int>(ids.size())}, mx::int32);
 }
@@ -47,6 +67,12 @@ Conditioning condition(const std::vector<const ClipTextModel*>& encoders,
     pooled = out.text_embeds;
   }
   return {mx::concatenate(states, 2), pooled, std::nullopt};
+}
+
+Conditioning joined_windows(const std::vector<Conditioning>& windows) {
+  std::vector<mx::array> states;
+  for (const auto& window : windows) states.push_back(window.states);
+  return {mx::concatenate(states, 1), windows.front().pooled, std::nullopt};
 }
 
 }  // namespace mlxcpp::sd

@@ -19,6 +19,8 @@ class PromptTokenizer {
   // Exactly `length` ids: beginning, text, end, padding. What does not fit is left out, and a
   // warning in the log quotes it.
   std::vector<int> encode(const std::string& text, int length) const;
+  // The whole text, in as many such windows as it takes; at least one.
+  std::vector<std::vector<int>> encode_windows(const std::string& text, int length) const;
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
@@ -32,5 +34,9 @@ mx::array ids_array(const std::vector<int>& ids);
 // and the second's projection.
 Conditioning condition(const std::vector<const ClipTextModel*>& encoders,
                        const std::vector<std::vector<int>>& ids);
+
+// Windows of a long text, each encoded by itself: their states one after the other, the projection
+// of the first.
+Conditioning joined_windows(const std::vector<Conditioning>& windows);
 
 }  // namespace mlxcpp::sd

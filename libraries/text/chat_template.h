@@ -4,16 +4,9 @@
 #include <memory>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
-#include "core/json.h"
+#include "core/ordered_json.h"
 
 namespace mlxcpp {
-
-// JSON whose objects keep the order they were written in. Templates print tools and arguments, so
-// to a model the order is part of the text. Made from a Json implicitly (its keys are then in
-// alphabetical order); `OrderedJson::parse` keeps what a file has.
-using OrderedJson = nlohmann::ordered_json;
 
 // Jinja chat templates with the results of transformers' apply_chat_template
 // (transformers/utils/chat_template_utils.py, version 5). Immutable and safe to use from any

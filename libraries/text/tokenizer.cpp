@@ -80,6 +80,7 @@ struct Tokenizer::Impl {
   MlxcppTokenizer* handle = nullptr;
   std::string where;
   std::unique_ptr<ChatTemplate> chat_template;
+  std::map<std::string, std::string> chat_template_texts;
   std::optional<int> bos;
   std::vector<int> eos;
 
@@ -114,6 +115,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_folder(const fs::path& folder) 
   impl.bos = named("bos_token");
   impl.add_eos(named("eos_token"));
   for (const int id : files.eos_ids) impl.add_eos(id);
+  impl.chat_template_texts = files.chat_templates;
   if (!files.chat_templates.empty())
     impl.chat_template = std::make_unique<ChatTemplate>(files.chat_templates, files.special_tokens,
                                                         files.chat_template_where);
@@ -161,6 +163,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const GgufVocabulary& voca
   for (const char* name : {"eos", "eot", "eom"}) impl.add_eos(id_of(name));
   for (const char* piece : kEndings)
     if (const auto id = made->token_to_id(piece); id && made->is_special(*id)) impl.add_eos(id);
+  impl.chat_template_texts = vocabulary.chat_templates;
   if (!vocabulary.chat_templates.empty()) {
     std::map<std::string, std::string> special_tokens;
     for (const auto& [key, name] : std::map<const char*, const char*>{{"bos", "bos_token"},
@@ -236,6 +239,14 @@ bool Tokenizer::is_special(int id) const {
 std::optional<int> Tokenizer::bos() const { return impl_->bos; }
 std::vector<int> Tokenizer::eos() const { return impl_->eos; }
 bool Tokenizer::has_chat_template() const { return impl_->chat_template != nullptr; }
+
+std::string Tokenizer::chat_template(bool with_tools) const {
+  const auto& texts = impl_->chat_template_texts;
+  if (with_tools)
+    if (const auto it = texts.find("tool_use"); it != texts.end()) return it->second;
+  const auto it = texts.find("default");
+  return it != texts.end() ? it->second : texts.empty() ? "" : texts.begin()->second;
+}
 
 std::string Tokenizer::apply_chat_template(const OrderedJson& messages,
                                            const OrderedJson& context) const {

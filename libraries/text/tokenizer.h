@@ -74,6 +74,8 @@ class Tokenizer {
   std::vector<int> eos() const;  // every id that ends an answer: tokenizer's, generation_config's
 
   bool has_chat_template() const;
+  // The template's text, of "tool_use" where there is one and tools are used; none: empty.
+  std::string chat_template(bool with_tools = false) const;
   // The rendered prompt; see ChatTemplate::render.
   std::string apply_chat_template(const OrderedJson& messages,
                                   const OrderedJson& context = OrderedJson::object()) const;

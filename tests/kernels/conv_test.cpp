@@ -24,8 +24,9 @@ using ::testing::HasSubstr;
 mx::array reference(const mx::array& x, const mx::array& w, const Conv2dOptions& o,
                     const ConvAddends& add) {
   const auto wide = [](const mx::array& a) { return mx::astype(a, mx::float64); };
-  const auto padded = mx::pad(
-      wide(x), {{0, 0}, {o.padding[0], o.padding[0]}, {o.padding[1], o.padding[1]}, {0, 0}});
+  const auto end = o.padding_end.value_or(o.padding);
+  const auto padded =
+      mx::pad(wide(x), {{0, 0}, {o.padding[0], end[0]}, {o.padding[1], end[1]}, {0, 0}});
   const int kh = w.shape(1), kw = w.shape(2);
   const int h = (padded.shape(1) - o.dilation[0] * (kh - 1) - 1) / o.stride[0] + 1;
   const int v = (padded.shape(2) - o.dilation[1] * (kw - 1) - 1) / o.stride[1] + 1;
@@ -81,6 +82,34 @@ TEST(Conv2d, SizesStridesPaddingsDilations) {
     check(random({1, 7, 20, 3}, mx::float32, 1), weights({40, 3, 1, 3}, mx::float32, 2),
           {.stride = {1, 2}, .padding = {2, 0}});
   });
+}
+
+// As strided layers of TensorFlow have it: more zeros at the end, or none. Depthwise, direct and by
+// Winograd's way.
+TEST(Conv2d, PaddingThatDiffersAtTheEnd) {
+  for_each_isa([] {
+    for (const auto& [before, after] : {std::pair(0, 1), {1, 2}, {2, 0}})
+      for (const int stride : {1, 2}) {
+        const Conv2dOptions o{.stride = {stride, stride},
+                              .padding = {before, 0},
+                              .padding_end = std::array{after, before}};
+        check(random({2, 9, 12, 6}, mx::float32, 1), weights({5, 3, 3, 6}, mx::float32, 2), o);
+        check(random({1, 20, 24, 48}, mx::float32, 1), weights({48, 3, 3, 48}, mx::float32, 2), o,
+              {}, 2e-5);
+        Conv2dOptions depthwise = o;
+        depthwise.groups = 12;
+        const auto x = random({2, 9, 7, 12}, mx::float32, 1);
+        const auto w = weights({12, 5, 3, 1}, mx::float32, 2);
+        check(x, w, depthwise);
+        const auto loss = [&](const mx::array& a) { return mx::sum(conv2d(a, w, depthwise)); };
+        EXPECT_EQ(mx::grad(loss)(x).shape(), x.shape());
+      }
+  });
+  EXPECT_THAT(error_of([] {
+                conv2d(mx::zeros({1, 4, 4, 2}), mx::zeros({2, 3, 3, 2}),
+                       {.padding_end = std::array{-1, 0}});
+              }),
+              HasSubstr("padding 0 and -1"));
 }
 
 TEST(Conv2d, AllTypesWithAllAddends) {

@@ -9,6 +9,7 @@
 #include "kernel_testing.h"
 #include "kernels/activations.h"
 #include "kernels/norm.h"
+#include "kernels/norm_fused.h"
 #include "kernels/rope.h"
 #include "kernels/sampling.h"
 #include "kernels/softmax.h"
@@ -129,6 +130,32 @@ TEST(Norms, EqualPlainOperations) {
                      4 * epsilon(dtype), what);
       }
   });
+}
+
+TEST(Norms, FusedWithWhatFollows) {
+  for_each_isa([] {
+    for (const int n : {1, 7, 64, 640}) {
+      const auto x = random({2, 5, n}, mx::float32, 1, 3), w = random({n}, mx::float32, 2);
+      const auto rest = mx::transpose(random({5, 2, n}, mx::float32, 3), {1, 0, 2});
+      const auto normed = plain_rms(wide(x)) * wide(w);
+      expect_close(rms_norm_gelu_approx(x, w, 1e-5f), gelu_approx(mx::astype(normed, mx::float32)),
+                   2e-6);
+      expect_close(rms_norm_add(x, w, rest, 1e-5f), normed + wide(rest), 1e-6);
+      expect_close(scale_add(x, w, rest), wide(x) * wide(w) + wide(rest), 1e-6);
+    }
+  });
+  const auto x = random({3, 8}, mx::float32, 1), w = random({8}, mx::float32, 2);
+  const auto half = mx::astype(x, mx::bfloat16);
+  EXPECT_EQ(rms_norm_add(half, mx::astype(w, mx::bfloat16), half, 1e-5f).dtype(), mx::bfloat16);
+  expect_close(rms_norm_add(half, w, half, 1e-5f),
+               rms_norm(mx::astype(half, mx::float32), w, 1e-5f) + half, 1e-6);
+  const auto slope = [&](auto f) {
+    return mx::grad([&](const mx::array& a) { return mx::sum(mx::square(f(a))); })(x);
+  };
+  expect_close(slope([&](const mx::array& a) { return rms_norm_add(a, w, x, 1e-5f); }),
+               slope([&](const mx::array& a) { return rms_norm(a, w, 1e-5f) + x; }), 1e-5);
+  EXPECT_THROW(rms_norm_gelu_approx(x, mx::ones({7}), 1e-5f), Error);
+  EXPECT_THROW(scale_add(x, w, mx::ones({2, 8})), Error);
 }
 
 TEST(Norms, TakeTheWiderTypeAndStridedWeights) {

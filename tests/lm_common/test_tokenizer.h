@@ -5,6 +5,8 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <unistd.h>
 
@@ -32,10 +34,15 @@ inline constexpr const char* kTemplateWithoutSystem =
     "{% if m.role == 'user' %}<user>{% else %}<bot>{% endif %}"
     "{{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}";
 
-// chat_template: nullptr for a tokenizer without one, as a base model has.
+// chat_template: nullptr for a tokenizer without one, as a base model has. marks: special tokens
+// that follow after the letters.
 inline void write_test_tokenizer(const std::filesystem::path& folder,
-                                 const char* chat_template = kTemplate) {
+                                 const char* chat_template = kTemplate,
+                                 std::string_view alphabet = kLetters,
+                                 const std::vector<std::string>& marks = {}) {
   Json vocab = {{"<eos>", kEos}, {"<sys>", kSystem}, {"<user>", kUser}, {"<bot>", kAssistant}};
+  for (size_t i = 0; i < marks.size(); ++i)
+    vocab[marks[i]] = kFirstLetter + static_cast<int>(alphabet.size() + i);
   Json added = Json::array();
   for (const auto& [text, id] : vocab.items())
     added.push_back({{"id", id},
@@ -45,8 +52,8 @@ inline void write_test_tokenizer(const std::filesystem::path& folder,
                      {"rstrip", false},
                      {"normalized", false},
                      {"special", true}});
-  for (size_t i = 0; i < kLetters.size(); ++i)
-    vocab[std::string(1, kLetters[i])] = kFirstLetter + static_cast<int>(i);
+  for (size_t i = 0; i < alphabet.size(); ++i)
+    vocab[std::string(1, alphabet[i])] = kFirstLetter + static_cast<int>(i);
   const Json tokenizer = {{"version", "1.0"},
                           {"truncation", nullptr},
                           {"padding", nullptr},
@@ -72,11 +79,13 @@ inline void write_test_tokenizer(const std::filesystem::path& folder,
   std::ofstream(folder / "tokenizer_config.json") << config.dump();
 }
 
-inline std::shared_ptr<const Tokenizer> test_tokenizer(const char* chat_template = kTemplate) {
+inline std::shared_ptr<const Tokenizer> test_tokenizer(const char* chat_template = kTemplate,
+                                                       std::string_view alphabet = kLetters,
+                                                       const std::vector<std::string>& marks = {}) {
   std::string name = (std::filesystem::temp_directory_path() / "mlxcpp-tokenizer-XXXXXX").string();
   if (!mkdtemp(name.data())) throw Error("cannot make a temporary folder");
   const std::filesystem::path folder = name;
-  write_test_tokenizer(folder, chat_template);
+  write_test_tokenizer(folder, chat_template, alphabet, marks);
   auto made = Tokenizer::from_folder(folder);
   std::filesystem::remove_all(folder);
   return made;

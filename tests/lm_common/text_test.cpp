@@ -177,7 +177,8 @@ TEST(UserInput, SystemMessagesWhereTheTemplateTakesThem) {
   const Chat conversation = {chat::system("S"), chat::user("U"), chat::assistant("A"),
                              chat::tool("T")};
   EXPECT_EQ(message_generator_for(*test_tokenizer())(conversation), default_messages(conversation));
-  const Json without = message_generator_for(*test_tokenizer(kTemplateWithoutSystem))(conversation);
+  const OrderedJson without =
+      message_generator_for(*test_tokenizer(kTemplateWithoutSystem))(conversation);
   EXPECT_EQ(without, messages_without_system(conversation));
   ASSERT_EQ(without.size(), 3u);
   EXPECT_EQ(without[0]["role"], "user");

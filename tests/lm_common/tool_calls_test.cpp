@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "lm_common/tools/formats.h"
 #include "lm_common/tools/reasoning.h"
 

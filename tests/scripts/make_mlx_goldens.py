@@ -42,8 +42,9 @@ VARIANTS = {
 # mlx-lm knows these under another name.
 MODEL_TYPES = {"acereason": "qwen2"}
 FAMILIES = [
-    # The other half: add names here.
-    "acereason", "baichuan_m1", "bitnet", "deepseek_v3", "ernie4_5", "exaone4", "internlm2", "lfm2", "mimo", "smollm3",
+    "acereason", "baichuan_m1", "bitnet", "cohere", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2",
+    "gemma3_text", "glm4", "granite", "internlm2", "lfm2", "mimo", "mistral", "openelm", "phi", "phi3", "phimoe", "qwen2",
+    "qwen3", "smollm3", "starcoder2",
 ]
 
 

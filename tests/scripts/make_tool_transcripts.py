@@ -75,6 +75,10 @@ def llama3_builtin(calls, i):
     return "<|python_tag|>" + python(calls[0][0] + ".call", calls[0][1])
 
 
+def llama3_list(calls, i):
+    return f"[{', '.join(python(*c) for c in calls)}]"
+
+
 def mistral_list(calls, i):
     listed = [dict(one(*c), id=f"call{i:05d}") for c in calls]
     return "[TOOL_CALLS]" + (" " if i % 2 else "") + dump(listed, i)
@@ -93,6 +97,10 @@ def gemma_function(calls, i):
 def gemma_code(calls, i):
     form = "print({})" if i % 2 else "{}"
     return "```tool_code\n" + "\n".join(form.format(python(*c)) for c in calls) + "\n```"
+
+
+def gemma_json(calls, i):
+    return dump(one(*calls[0], key="parameters"), i)
 
 
 def deepseek_v3(calls, i):
@@ -153,10 +161,13 @@ FORMS = [
     ("json", json_tags, "chat template of HuggingFaceTB/SmolLM3-3B, xml_tools", 3, True),
     ("llama3", llama3, "meta-llama/llama-models models/llama3_1/prompt_format.md", 2, False),
     ("llama3", llama3_builtin, "meta-llama/llama-models models/llama3_1/prompt_format.md", 1, False),
+    ("llama3", llama3_list, "meta-llama/llama-models models/llama3_2/text_prompt_format.md", 2, False),
     ("mistral", mistral_list, "mistralai/mistral-common tokens/tokenizers/instruct.py v3", 3, True),
     ("mistral", mistral_named, "mistralai/mistral-common tokens/tokenizers/instruct.py v11", 3, True),
     ("gemma", gemma_function, "model card of google/functiongemma-270m-it", 2, True),
     ("gemma", gemma_code, "ai.google.dev: Function calling with Gemma", 2, True),
+    ("gemma", llama3_list, "ai.google.dev: Function calling with Gemma", 2, False),
+    ("gemma", gemma_json, "ai.google.dev: Function calling with Gemma", 1, False),
     ("deepseek", deepseek_v3, "chat template of deepseek-ai/DeepSeek-V3-0324", 3, True),
     ("deepseek", deepseek_v31, "chat template of deepseek-ai/DeepSeek-V3.1", 3, True),
     ("glm4", glm4_plain, "chat template of zai-org/GLM-4-9B-0414", 1, False),

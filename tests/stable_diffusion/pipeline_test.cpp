@@ -92,6 +92,44 @@ TEST(Pipeline, GuidanceOfOneAndBelowIsOnePass) {
   EXPECT_FALSE(same(run(5, "blurry"), guided));
 }
 
+// A prompt beyond the text encoder's 77 tokens: cut, or whole on demand.
+TEST(Pipeline, LongPrompts) {
+  for (const auto& folder : {kSd21, kXl}) {
+    auto model = tiny(folder);
+    std::string text;
+    for (int i = 0; i < 100; ++i) text += "horse ";
+    const auto run = [&](const std::string& prompt, bool whole,
+                         std::optional<std::string> negative = {}) {
+      auto p = small(5, 2);
+      p.prompt = prompt;
+      p.negative_prompt = std::move(negative);
+      p.whole_prompt = whole;
+      return last(model.generate(p));
+    };
+    EXPECT_TRUE(same(run(text + "red", false), run(text + "blue", false))) << "the end is cut";
+    EXPECT_FALSE(same(run(text + "red", true), run(text + "blue", true)));
+    EXPECT_FALSE(same(run("red", true, text + "red"), run("red", true, text + "blue")));
+    EXPECT_TRUE(same(run("red", true, "blue"), run("red", false, "blue"))) << "nothing to cut";
+  }
+}
+
+TEST(Pipeline, WindowsOfALongPromptAreEncodedAlone) {
+  auto model = tiny();
+  std::string first, second = "red";
+  for (int i = 0; i < 75; ++i) first += "a ";
+  const PromptTokenizer tokenizer(model.source().tokenizer_folder(0));
+  const auto windows = tokenizer.encode_windows(first + second, 77);
+  ASSERT_EQ(windows.size(), 2U) << "75 words of one token each, and the rest";
+  EXPECT_EQ(windows[0], tokenizer.encode(first, 77));
+  EXPECT_EQ(windows[1], tokenizer.encode(second, 77));
+  EXPECT_EQ(tokenizer.encode_windows("", 77).size(), 1U);
+  EXPECT_EQ(tokenizer.encode_windows(first, 77).size(), 1U) << "exactly full";
+  const auto both = model.condition(first + second, 2).states;
+  const auto alone =
+      mx::concatenate({model.condition(first).states, model.condition(second).states}, 1);
+  EXPECT_TRUE(same(both, alone));
+}
+
 TEST(Pipeline, BatchesOfPictures) {
   auto model = tiny(kXl);
   auto p = small(3);

@@ -25,6 +25,8 @@ void SdOptions::add(CLI::App& app, bool with_size) {
   app.add_option("-p,--prompt", prompt, "what the picture is to show; @FILE reads a file")
       ->capture_default_str();
   app.add_option("-n,--negative-prompt", negative_prompt, "what it is not to show (cfg above 1)");
+  app.add_flag("--whole-prompt", whole_prompt,
+               "encode a prompt of more than 77 tokens in windows, instead of cutting it");
   app.add_option("--cfg", cfg, "guidance; at 1 and below the UNet runs once a step [the model's]");
   app.add_option("--image-count", image_count, "number of pictures")->capture_default_str();
   app.add_option("--batch-size", batch_size, "pictures decoded at once")
@@ -60,6 +62,7 @@ sd::EvaluateParameters SdOptions::parameters() const {
   sd::EvaluateParameters p;
   p.prompt = read_prompt(prompt);
   p.negative_prompt = negative_prompt;
+  p.whole_prompt = whole_prompt;
   p.cfg = cfg.value_or(preset ? preset->cfg : p.cfg);
   p.steps = steps.value_or(preset ? preset->steps : p.steps);
   p.image_count = image_count;

@@ -25,6 +25,7 @@ struct SdOptions {
   std::string dtype;
   std::string prompt = "purple cow on the moon";
   std::optional<std::string> negative_prompt;
+  bool whole_prompt = false;
   std::optional<float> cfg;
   int image_count = 1, batch_size = 1, latent_width = 64, latent_height = 64, rows = 1;
   std::optional<int> steps;

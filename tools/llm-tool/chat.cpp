@@ -5,6 +5,7 @@
 
 #include <fmt/ranges.h>
 
+#include "llm-tool/answer_printer.h"
 #include "llm-tool/line_editor.h"
 #include "lm_common/chat_session.h"
 #include "lm_common/memory.h"
@@ -42,14 +43,14 @@ class ChatLoop {
         adapters_(o.load_adapters(*container_)),
         session_(container_, {.instructions = o.generate.system,
                               .parameters = o.generate.parameters,
+                              .tools = tools(o),
                               .additional_context = o.generate.template_context()}) {}
 
   void run() {
     if (!quiet_)
       fmt::print(stderr,
                  "/help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the chat.\n");
-    LineEditor editor;
-    while (const auto line = editor.read("> ")) {
+    while (const auto line = editor_.read("> ")) {
       if (line->empty()) continue;
       if (line->front() != '/') {
         answer([&](std::stop_token stop) { return session_.stream(*line, stop); });
@@ -61,17 +62,32 @@ class ChatLoop {
   }
 
  private:
+  // What cannot be run here is asked of the person.
+  std::vector<Tool> tools(const CommonOptions& o) {
+    std::vector<Tool> all = o.tools.tools();
+    for (Tool& tool : all)
+      if (!tool.run)
+        tool.run = [this, name = tool.spec.name](const OrderedJson&) {
+          const auto line = editor_.read("result of " + name + "> ");
+          if (!line) throw Error("no result was given");
+          return *line;
+        };
+    return all;
+  }
+
   // A fault of one answer does not end the chat.
   template <class Stream>
   void answer(const Stream& stream) {
     const InterruptScope interrupt;
     try {
       std::optional<GenerationInfo> info;
+      AnswerPrinter printer(quiet_);
       for (const Generation& g : stream(interrupt.token())) {
-        if (g.chunk()) print(*g.chunk());
+        printer.show(g);
         if (g.info()) info = *g.info();
       }
-      print(interrupt.interrupted() ? "\n[stopped]\n" : "\n");
+      printer.finish();
+      if (interrupt.interrupted()) print("[stopped]\n");
       if (stats_ && info) fmt::print(stderr, "{}\n", info->summary());
     } catch (const Error& e) {
       fmt::print(stderr, "{}\n", e.what());
@@ -155,6 +171,7 @@ class ChatLoop {
                       fmt::join(adapters_->names(), ", ")));
   }
 
+  LineEditor editor_;
   bool quiet_, stats_ = false;
   std::shared_ptr<ModelContainer> container_;
   std::shared_ptr<adapters::AdapterSet> adapters_;

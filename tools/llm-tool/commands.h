@@ -27,11 +27,12 @@ struct CommonOptions {
   GenerateOptions generate;
   MemoryOptions memory;
   ComputeOptions compute;
+  ToolOptions tools;
   std::vector<std::string> adapters;  // [NAME=]FOLDER
 
   void add(CLI::App& app);
   ModelConfiguration configuration()
-      const;  // of the model that was named, with the extra end-of-sequence tokens
+      const;  // of the model that was named, with the options' tokens and tool format
   // Applies limits, threads and device; loads the model, saying so on stderr unless quiet.
   std::shared_ptr<ModelContainer> load() const;
   // Those of --adapter, the first of them on the model. Without a name, one is called as its

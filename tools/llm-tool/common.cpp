@@ -13,6 +13,7 @@ void CommonOptions::add(CLI::App& app) {
   generate.add(app);
   memory.add(app);
   compute.add(app);
+  tools.add(app);
   app.add_option(
       "--adapter", adapters,
       "[NAME=]FOLDER of a LoRA or DoRA adapter, mlx_lm's or PEFT's (chat: repeatable; the "
@@ -23,6 +24,7 @@ ModelConfiguration CommonOptions::configuration() const {
   ModelConfiguration c = llm::presets().configuration(model.model);
   c.extra_eos_tokens.insert(c.extra_eos_tokens.end(), generate.extra_eos_tokens.begin(),
                             generate.extra_eos_tokens.end());
+  if (!tools.format.empty()) c.tool_call_format = tools.format;
   return c;
 }
 

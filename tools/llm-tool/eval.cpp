@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "llm-tool/answer_printer.h"
 #include "llm-tool/model_report.h"
 #include "support/program.h"
 
@@ -16,15 +17,27 @@ struct EvalOptions : CommonOptions {
   bool list_config = false;
 };
 
+struct Answer {
+  std::string text, reasoning;
+  std::vector<int> tokens;
+  std::vector<ToolCall> calls;
+};
+
 // What --json prints: one object.
-Json report(const EvalOptions& o, const std::string& prompt, const std::string& text,
-            const std::vector<int>& tokens, const GenerationInfo& info) {
+OrderedJson report(const EvalOptions& o, const std::string& prompt, const Answer& answer,
+                   const GenerationInfo& info) {
+  OrderedJson calls = OrderedJson::array();
+  for (const ToolCall& call : answer.calls)
+    calls.push_back({{"name", call.name}, {"arguments", call.arguments}});
   return {{"model", o.model.model},
           {"prompt", prompt},
-          {"text", text},
-          {"tokens", tokens},
+          {"text", answer.text},
+          {"reasoning", answer.reasoning},
+          {"tool_calls", std::move(calls)},
+          {"tokens", answer.tokens},
           {"prompt_tokens", info.prompt_tokens},
           {"generation_tokens", info.generation_tokens},
+          {"reasoning_tokens", info.reasoning_tokens},
           {"first_token_seconds", info.first_token_seconds},
           {"prompt_tokens_per_second", info.prompt_tokens_per_second()},
           {"generation_tokens_per_second", info.tokens_per_second()},
@@ -41,6 +54,10 @@ int eval(const EvalOptions& o) {
   // Files are read before a model is loaded for nothing.
   const std::optional<std::string> given =
       o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
+  std::vector<ToolSpec> tools;
+  for (const Tool& tool : o.tools.tools()) tools.push_back(tool.spec);
+  if (o.raw && !tools.empty())
+    throw Error("--raw: without its chat template a model cannot be told of tools");
   if (o.adapters.size() > 1) throw Error("--adapter: eval takes one, found {}", o.adapters.size());
   const auto container = o.load();
   const auto adapters = o.load_adapters(*container);
@@ -50,30 +67,39 @@ int eval(const EvalOptions& o) {
   chat.push_back(chat::user(prompt));
   UserInput input(chat);
   input.additional_context = o.generate.template_context();
+  if (!tools.empty()) input.tools = tools_json(tools);
 
   const InterruptScope interrupt;
-  std::string text;
-  std::vector<int> tokens;
+  AnswerPrinter printer(o.generate.quiet);
+  Answer answer;
   std::optional<GenerationInfo> info;
   container
       ->perform([&](ModelContext& context) {
         const LMInput prepared =
             o.raw ? LMInput{context.tokenizer->encode(prompt)} : context.prepare(input);
         Caches caches = context.model->make_caches(o.generate.parameters.cache_options());
+        // A raw prompt is continued as it is, whatever the text means.
+        mlxcpp::GenerateOptions options =
+            o.raw
+                ? context.generate_options(o.generate.parameters, interrupt.token())
+                : context.answer_options(prepared, tools, o.generate.parameters, interrupt.token());
         for (const Generation& g :
-             context.generate(prepared, caches, o.generate.parameters, interrupt.token())) {
-          if (g.token()) tokens.push_back(g.token()->id);
+             mlxcpp::generate(*context.model, caches, prepared, std::move(options))) {
+          if (g.token()) answer.tokens.push_back(g.token()->id);
           if (g.info()) info = *g.info();
-          if (!g.chunk()) continue;
-          text += *g.chunk();
-          if (!o.json) print(*g.chunk());
+          if (g.chunk()) answer.text += *g.chunk();
+          if (g.reasoning()) answer.reasoning += g.reasoning()->text;
+          if (g.tool_call()) answer.calls.push_back(*g.tool_call());
+          if (!o.json) printer.show(g);
         }
       })
       .get();
-  print(o.json ? report(o, prompt, text, tokens, *info)
-                         .dump(-1, ' ', false, Json::error_handler_t::replace) +
-                     "\n"
-               : "\n");
+  if (o.json)
+    print(report(o, prompt, answer, *info)
+              .dump(-1, ' ', false, OrderedJson::error_handler_t::replace) +
+          "\n");
+  else
+    printer.finish();
   if (interrupt.interrupted()) throw Error("interrupted");
   if (!o.generate.quiet && !o.json) fmt::print(stderr, "------\n{}\n", info->summary());
   o.memory.report();

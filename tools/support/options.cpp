@@ -8,6 +8,8 @@
 #include "core/error.h"
 #include "kernels/thread_pool.h"
 #include "lm_common/memory.h"
+#include "lm_common/tools/example_tools.h"
+#include "lm_common/tools/formats.h"
 #include "support/terminal.h"
 
 namespace mlxcpp::tools {
@@ -64,6 +66,8 @@ void GenerateOptions::add(CLI::App& app) {
         return text.find('=') == 0 || text.find('=') == std::string::npos ? "expected KEY=VALUE"
                                                                           : "";
       });
+  app.add_option("--reasoning-budget", p.reasoning_budget,
+                 "most tokens to think aloud, for models that do; then the answer must begin");
   app.add_flag("-q,--quiet", quiet, "print the answer only");
 }
 
@@ -76,6 +80,43 @@ Json GenerateOptions::template_context() const {
     context[text.substr(0, at)] = parsed.is_discarded() ? Json(value) : parsed;
   }
   return context;
+}
+
+void ToolOptions::add(CLI::App& app) {
+  app.add_option("--tools-file", file,
+                 "JSON list of tools that the model may call: {\"name\", \"description\", "
+                 "\"parameters\": JSON schema} each");
+  app.add_option("--tool", names, "a built-in tool that the model may call (repeatable)")
+      ->check(CLI::IsMember([] {
+        std::vector<std::string> known;
+        for (const Tool& tool : example_tools()) known.push_back(tool.spec.name);
+        return known;
+      }()));
+  app.add_option("--tool-format", format, "how the model writes calls [as its chat template says]")
+      ->check(CLI::IsMember(tool_call_formats()));
+}
+
+std::vector<Tool> ToolOptions::tools() const {
+  std::vector<Tool> out;
+  const auto add = [&](Tool tool) {
+    for (const Tool& other : out)
+      if (other.spec.name == tool.spec.name)
+        throw Error("the tool '{}' is there twice", tool.spec.name);
+    out.push_back(std::move(tool));
+  };
+  const std::vector<Tool> built_in = example_tools();
+  const auto find = [&](const std::string& name) -> const Tool* {
+    for (const Tool& tool : built_in)
+      if (tool.spec.name == name) return &tool;
+    return nullptr;
+  };
+  for (const std::string& name : names) add(*find(name));
+  if (file.empty()) return out;
+  for (ToolSpec& spec : tool_specs(read_ordered_json(file), file)) {
+    const Tool* known = find(spec.name);
+    add({spec, known ? known->run : nullptr});
+  }
+  return out;
 }
 
 void MemoryOptions::add(CLI::App& app) {

@@ -9,6 +9,7 @@
 #include "hub/model_source.h"
 #include "kernels/precision.h"
 #include "lm_common/generate_parameters.h"
+#include "lm_common/tools/tool.h"
 
 // Groups of options that several sub-commands share. Names and defaults are those of
 // mlx-swift-examples where it has them.
@@ -33,6 +34,18 @@ struct GenerateOptions {
 
   void add(CLI::App& app);
   Json template_context() const;  // VALUE is JSON where it parses as such, else a string
+};
+
+// Which tools a model may call.
+struct ToolOptions {
+  std::string file;                // a JSON list of specifications
+  std::vector<std::string> names;  // of the built-in ones
+  std::string format;              // of calls; empty: as the model's template says
+
+  void add(CLI::App& app);
+  // The built-in ones can be run; those of the file whose name no built-in one has, cannot. Throws
+  // an Error for a file that cannot be read, and for a name twice.
+  std::vector<Tool> tools() const;
 };
 
 struct MemoryOptions {

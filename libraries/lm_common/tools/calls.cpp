@@ -1,16 +1,18 @@
 #include "lm_common/tools/calls.h"
 
+#include "core/error.h"
+
 namespace mlxcpp::tool_text {
 
-std::optional<Json> json(std::string_view text) {
+std::optional<OrderedJson> json(std::string_view text) {
   try {
-    return parse_json(text, "tool call");
+    return parse_ordered_json(text, "tool call");
   } catch (const Error&) {
     return std::nullopt;
   }
 }
 
-std::optional<ToolCall> call_of(const Json& j) {
+std::optional<ToolCall> call_of(const OrderedJson& j) {
   if (!j.is_object()) return std::nullopt;
   if (const auto f = j.find("function"); f != j.end() && f->is_object()) return call_of(*f);
   ToolCall call;
@@ -21,10 +23,13 @@ std::optional<ToolCall> call_of(const Json& j) {
       named = true;
     }
   if (call.name.empty()) return std::nullopt;
+  for (const char* key : {"id", "tool_call_id"})
+    if (const auto it = j.find(key); it != j.end() && it->is_string())
+      call.id = it->get<std::string>();
   for (const char* key : {"arguments", "parameters"}) {
     const auto it = j.find(key);
     if (it == j.end() || it->is_null()) continue;
-    Json arguments = *it;
+    OrderedJson arguments = *it;
     if (arguments.is_string()) {
       auto inner = json(arguments.get<std::string>());
       if (!inner) return std::nullopt;
@@ -37,9 +42,9 @@ std::optional<ToolCall> call_of(const Json& j) {
   return call;
 }
 
-std::optional<std::vector<ToolCall>> calls_of(const Json& j) {
+std::optional<std::vector<ToolCall>> calls_of(const OrderedJson& j) {
   std::vector<ToolCall> calls;
-  const auto add = [&](const Json& one) {
+  const auto add = [&](const OrderedJson& one) {
     auto call = call_of(one);
     if (call) calls.push_back(std::move(*call));
     return call.has_value();
@@ -47,7 +52,7 @@ std::optional<std::vector<ToolCall>> calls_of(const Json& j) {
   if (!j.is_array()) {
     if (!add(j)) return std::nullopt;
   } else {
-    for (const Json& one : j)
+    for (const OrderedJson& one : j)
       if (!add(one)) return std::nullopt;
   }
   if (calls.empty()) return std::nullopt;

@@ -13,6 +13,9 @@ struct Cohere final : ToolCallFormat {
   std::vector<std::string> marks() const override {
     return {"<|START_ACTION|>", std::string(kAction)};
   }
+  std::vector<std::string> tokens() const override {
+    return {"<|START_ACTION|>", "<|END_ACTION|>"};
+  }
   ToolCallMatch match(std::string_view text, bool end) const override {
     if (text.starts_with(kAction)) return tool_text::json_between(text, kAction, "```", end);
     return tool_text::json_between(text, "<|START_ACTION|>", "<|END_ACTION|>", end);

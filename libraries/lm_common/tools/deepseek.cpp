@@ -17,6 +17,10 @@ struct DeepSeek final : ToolCallFormat {
   std::vector<std::string> marks() const override {
     return {std::string(kCalls), std::string(kCall)};
   }
+  std::vector<std::string> tokens() const override {
+    return {std::string(kCalls), std::string(kCallsEnd), std::string(kCall), std::string(kCallEnd),
+            std::string(kSep)};
+  }
 
   ToolCallMatch match(std::string_view text, bool end) const override {
     ToolCallMatch m{Found::yes};

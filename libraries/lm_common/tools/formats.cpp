@@ -28,7 +28,7 @@ const std::vector<Row>& rows() {
       {"mistral", plain<mistral_format>, {"[TOOL_CALLS]"}},
       {"cohere", plain<cohere_format>, {"<|START_ACTION|>", "Action: ```json", "Action:```json"}},
       {"lfm2", plain<lfm2_format>, {"<|tool_call_start|>", "<|tool_list_start|>"}},
-      {"phi4", plain<phi4_format>, {"<|tool_call|>", "functools"}},
+      {"phi4", plain<phi4_format>, {"<|tool_call|>", "<|/tool|>", "functools"}},
       {"gemma", plain<gemma_format>, {"<start_function_call>", "tool_code"}},
       {"llama3", plain<llama3_format>, {"<|python_tag|>", "Environment: ipython"}},
       {"glm4", glm4_format, {"<arg_key>", "<|observation|>"}},
@@ -38,13 +38,21 @@ const std::vector<Row>& rows() {
   return all;
 }
 
-}  // namespace
-
-std::vector<std::string> tool_call_formats() {
+std::vector<std::string> format_names() {
   std::vector<std::string> names;
   for (const Row& row : rows()) names.emplace_back(row.name);
   return names;
 }
+
+const Row& row_of(std::string_view format) {
+  for (const Row& row : rows())
+    if (row.name == format) return row;
+  throw Error("no tool-call format '{}'; there are: {}", format, fmt::join(format_names(), ", "));
+}
+
+}  // namespace
+
+std::vector<std::string> tool_call_formats() { return format_names(); }
 
 std::optional<std::string> tool_call_format_of(std::string_view chat_template) {
   for (const Row& row : rows())
@@ -53,12 +61,13 @@ std::optional<std::string> tool_call_format_of(std::string_view chat_template) {
   return std::nullopt;
 }
 
+std::vector<std::string> tool_call_tokens(std::string_view format) {
+  return row_of(format).make({})->tokens();
+}
+
 std::unique_ptr<ToolCallProcessor> tool_call_processor(std::string_view format,
                                                        std::vector<ToolSpec> tools) {
-  for (const Row& row : rows())
-    if (row.name == format) return std::make_unique<ToolCallStream>(row.make(std::move(tools)));
-  throw Error("no tool-call format '{}'; there are: {}", format,
-              fmt::join(tool_call_formats(), ", "));
+  return std::make_unique<ToolCallStream>(row_of(format).make(std::move(tools)));
 }
 
 }  // namespace mlxcpp

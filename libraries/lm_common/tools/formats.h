@@ -28,6 +28,8 @@ std::unique_ptr<const ToolCallFormat> smollm3_python_format();
 std::vector<std::string> tool_call_formats();
 // Which of them a chat template speaks of; none when it speaks of none.
 std::optional<std::string> tool_call_format_of(std::string_view chat_template);
+// Texts that the format's special tokens have: they must not be left out of an answer's text.
+std::vector<std::string> tool_call_tokens(std::string_view format);
 // For one answer. Throws an Error that lists the formats when there is none of that name.
 std::unique_ptr<ToolCallProcessor> tool_call_processor(std::string_view format,
                                                        std::vector<ToolSpec> tools = {});

@@ -1,5 +1,6 @@
 // <start_function_call>call:name{key:<escape>text<escape>,n:3,l:[1,2],o:{k:true}}<end_function_call>
-// of FunctionGemma, and the ```tool_code block of Python calls that Gemma's guide teaches.
+// of FunctionGemma; of Gemma 3 what its guides teach: a ```tool_code block of Python calls, an
+// answer that is [name(key="value"), ...], or one that is {"name": ..., "parameters": {...}}.
 // Source: the model card of google/functiongemma-270m-it; ai.google.dev, "Function calling with
 // Gemma".
 #include "lm_common/tools/calls.h"
@@ -20,8 +21,8 @@ class Reader {
   Reader(std::string_view text, size_t at) : text_(text), at_(at) {}
 
   // {key:value,...}
-  Found object(Json& out, int depth) {
-    out = Json::object();
+  Found object(OrderedJson& out, int depth) {
+    out = OrderedJson::object();
     ++at_;
     for (bool first = true;; first = false) {
       if (at_ == text_.size()) return Found::more;
@@ -55,7 +56,7 @@ class Reader {
     at_ = end + kEscape.size();
     return Found::yes;
   }
-  Found value(Json& out, int depth) {
+  Found value(OrderedJson& out, int depth) {
     if (at_ == text_.size()) return Found::more;
     if (depth > kMaxDepth) return Found::no;
     if (const Scan s = literal(text_, at_, kEscape); s.found != Found::no) {
@@ -72,11 +73,11 @@ class Reader {
     const std::string_view bare = text_.substr(at_, end - at_);
     at_ = end;
     auto j = json(bare);
-    out = j ? std::move(*j) : Json(std::string(bare));  // a word without quotes
+    out = j ? std::move(*j) : OrderedJson(std::string(bare));  // a word without quotes
     return bare.empty() ? Found::no : Found::yes;
   }
-  Found list(Json& out, int depth) {
-    out = Json::array();
+  Found list(OrderedJson& out, int depth) {
+    out = OrderedJson::array();
     ++at_;
     for (bool first = true;; first = false) {
       if (at_ == text_.size()) return Found::more;
@@ -94,9 +95,17 @@ struct Gemma final : ToolCallFormat {
   std::vector<std::string> marks() const override {
     return {std::string(kOpen), std::string(kCode)};
   }
+  std::vector<std::string> tokens() const override {
+    return {std::string(kOpen), std::string(kClose), std::string(kEscape)};
+  }
 
+  bool at_start() const override { return true; }
   ToolCallMatch match(std::string_view text, bool end) const override {
-    return text.starts_with(kCode) ? code(text, end) : function(text, end);
+    if (text.starts_with(kCode)) return code(text, end);
+    if (text.starts_with(kOpen)) return function(text, end);
+    if (text.starts_with("[")) return python_list(text, 0, end);
+    if (text.starts_with("{")) return json_between(text, "", "", end);
+    return {Found::no};
   }
 
  private:

@@ -22,6 +22,10 @@ class Glm4 final : public ToolCallFormat {
   explicit Glm4(std::vector<ToolSpec> tools) : tools_(std::move(tools)) {}
 
   std::vector<std::string> marks() const override { return {std::string(kOpen)}; }
+  std::vector<std::string> tokens() const override {
+    return {std::string(kOpen),   std::string(kClose), std::string(kKey),
+            std::string(kKeyEnd), std::string(kValue), std::string(kValueEnd)};
+  }
   bool at_start() const override { return true; }
   ToolCallMatch match(std::string_view text, bool end) const override {
     return text.starts_with(kOpen) ? tagged(text, end) : plain(text, end);
@@ -75,7 +79,7 @@ class Glm4 final : public ToolCallFormat {
       at = pair.end;
       const ToolParameter* p = spec ? spec->parameter(key) : nullptr;
       auto j = p && p->type == "string" ? std::nullopt : json(value);
-      c.arguments[std::string(key)] = j ? std::move(*j) : Json(std::string(value));
+      c.arguments[std::string(key)] = j ? std::move(*j) : OrderedJson(std::string(value));
     }
   }
 

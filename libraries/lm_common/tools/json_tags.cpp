@@ -8,6 +8,7 @@ namespace {
 
 struct JsonTags final : ToolCallFormat {
   std::vector<std::string> marks() const override { return {"<tool_call>"}; }
+  std::vector<std::string> tokens() const override { return {"<tool_call>", "</tool_call>"}; }
   ToolCallMatch match(std::string_view text, bool end) const override {
     return tool_text::json_between(text, "<tool_call>", "</tool_call>", end);
   }

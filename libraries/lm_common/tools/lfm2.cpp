@@ -12,6 +12,9 @@ constexpr std::string_view kOpen = "<|tool_call_start|>", kClose = "<|tool_call_
 
 struct Lfm2 final : ToolCallFormat {
   std::vector<std::string> marks() const override { return {std::string(kOpen)}; }
+  std::vector<std::string> tokens() const override {
+    return {std::string(kOpen), std::string(kClose)};
+  }
 
   ToolCallMatch match(std::string_view text, bool end) const override {
     const Scan close = outside_strings(text, kOpen.size(), kClose);

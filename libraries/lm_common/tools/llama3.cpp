@@ -1,6 +1,8 @@
 // Llama 3.1 to 3.3: an answer that is {"name": ..., "parameters": {...}}, several separated by
 // semicolons; after <|python_tag|> the same, or `tool.call(query="...")` of the built-in tools.
-// Source: meta-llama/llama-models, models/llama3_1/prompt_format.md.
+// Llama 3.2 without its chat template: an answer that is [name(key="value"), ...].
+// Source: meta-llama/llama-models, models/llama3_1/prompt_format.md,
+// llama3_2/text_prompt_format.md.
 #include "lm_common/tools/calls.h"
 #include "lm_common/tools/formats.h"
 
@@ -20,6 +22,7 @@ struct Llama3 final : ToolCallFormat {
     size_t begin = skip_space(text, tagged ? kTag.size() : 0);
     if (!tagged && begin < text.size() && text[begin] == ';') begin = skip_space(text, begin + 1);
     if (begin == text.size()) return {end ? Found::no : Found::more};
+    if (text[begin] == '[' && !tagged) return python_list(text, begin, end);
     if (text[begin] != '{') return tagged ? builtin(text, begin, end) : ToolCallMatch{};
     const Scan body = bracketed(text, begin);
     if (body.found != Found::yes) return {end ? Found::no : body.found};

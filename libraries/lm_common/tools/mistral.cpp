@@ -13,6 +13,9 @@ constexpr std::string_view kMark = "[TOOL_CALLS]", kArgs = "[ARGS]", kId = "[CAL
 
 struct Mistral final : ToolCallFormat {
   std::vector<std::string> marks() const override { return {std::string(kMark)}; }
+  std::vector<std::string> tokens() const override {
+    return {std::string(kMark), std::string(kArgs), std::string(kId)};
+  }
 
   ToolCallMatch match(std::string_view text, bool end) const override {
     size_t at = skip_space(text, kMark.size());
@@ -27,6 +30,7 @@ struct Mistral final : ToolCallFormat {
     if (const Scan id = literal(text, at, kId); id.found == Found::yes) {
       const Scan value = identifier(text, id.end);
       if (value.found == Found::more) return undecided;
+      call.id = text.substr(id.end, value.end - id.end);
       at = value.end;
     } else if (id.found == Found::more) {
       return undecided;

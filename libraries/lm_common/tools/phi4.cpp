@@ -8,6 +8,7 @@ namespace {
 
 struct Phi4 final : ToolCallFormat {
   std::vector<std::string> marks() const override { return {"<|tool_call|>", "functools["}; }
+  std::vector<std::string> tokens() const override { return {"<|tool_call|>", "<|/tool_call|>"}; }
   ToolCallMatch match(std::string_view text, bool end) const override {
     if (text.starts_with("functools")) return tool_text::json_between(text, "functools", "", end);
     return tool_text::json_between(text, "<|tool_call|>", "<|/tool_call|>", end);

@@ -42,7 +42,7 @@ class Parser {
     space();
     return at_ == text_.size() && !out.empty();
   }
-  bool value(Json& out, int depth = 0) {
+  bool value(OrderedJson& out, int depth = 0) {
     space();
     if (at_ == text_.size() || depth > kMaxDepth) return false;
     const char c = text_[at_];
@@ -121,9 +121,9 @@ class Parser {
     out.push_back(std::move(c));
     return true;
   }
-  bool list(Json& out, int depth) {
+  bool list(OrderedJson& out, int depth) {
     const char close = text_[at_++] == '[' ? ']' : ')';
-    out = Json::array();
+    out = OrderedJson::array();
     for (bool first = true; !take(close); first = false) {
       if (!first && !take(',')) return false;
       if (!first && take(close)) break;
@@ -131,19 +131,19 @@ class Parser {
     }
     return true;
   }
-  bool dict(Json& out, int depth) {
+  bool dict(OrderedJson& out, int depth) {
     ++at_;
-    out = Json::object();
+    out = OrderedJson::object();
     for (bool first = true; !take('}'); first = false) {
       if (!first && !take(',')) return false;
       if (!first && take('}')) break;
-      Json key;
+      OrderedJson key;
       if (!value(key, depth + 1) || !key.is_string() || !take(':')) return false;
       if (!value(out[key.get<std::string>()], depth + 1)) return false;
     }
     return true;
   }
-  bool number(Json& out) {
+  bool number(OrderedJson& out) {
     const size_t begin = at_;
     size_t end = text_.find_first_not_of("+-.0123456789eE_", begin);
     if (end == std::string_view::npos) end = text_.size();
@@ -165,7 +165,7 @@ class Parser {
     return r.ec == std::errc() && r.ptr == last && !digits.empty();
   }
   // Strings that stand side by side are one.
-  bool string(Json& out) {
+  bool string(OrderedJson& out) {
     std::string all;
     do {
       if (!one_string(all)) return false;
@@ -262,9 +262,17 @@ std::optional<std::vector<ToolCall>> python_calls(std::string_view text) {
   return calls;
 }
 
-std::optional<Json> python_value(std::string_view text) {
+ToolCallMatch python_list(std::string_view text, size_t begin, bool end) {
+  const Scan body = bracketed(text, begin, true);
+  if (body.found != Found::yes) return {end ? Found::no : body.found};
+  auto calls = python_calls(text.substr(begin, body.end - begin));
+  if (!calls) return {Found::no};
+  return {Found::yes, body.end, std::move(*calls)};
+}
+
+std::optional<OrderedJson> python_value(std::string_view text) {
   Parser parser(text);
-  Json value;
+  OrderedJson value;
   if (!parser.value(value) || !parser.at_end()) return std::nullopt;
   return value;
 }

@@ -8,10 +8,16 @@ namespace mlxcpp {
 
 using namespace tool_text;
 
-ReasoningSplitter::ReasoningSplitter(bool begun, std::string open, std::string close)
-    : open_(std::move(open)),
-      close_(std::move(close)),
-      state_(begun ? State::thinking : State::start) {}
+std::optional<ReasoningMarks> reasoning_marks_of(std::string_view chat_template) {
+  for (const ReasoningMarks& marks :
+       {ReasoningMarks{}, ReasoningMarks{"<|START_THINKING|>", "<|END_THINKING|>"},
+        ReasoningMarks{"[THINK]", "[/THINK]"}})
+    if (chat_template.find(marks.close) != std::string_view::npos) return marks;
+  return std::nullopt;
+}
+
+ReasoningSplitter::ReasoningSplitter(bool begun, ReasoningMarks marks)
+    : marks_(std::move(marks)), state_(begun ? State::thinking : State::start) {}
 
 ReasoningSplitter::Parts ReasoningSplitter::add(std::string_view text) {
   held_ += text;
@@ -24,25 +30,25 @@ ReasoningSplitter::Parts ReasoningSplitter::advance(bool end) {
   Parts out;
   if (state_ == State::start) {
     const size_t begin = skip_space(held_, 0);
-    const Scan mark = literal(held_, begin, open_);
+    const Scan mark = literal(held_, begin, marks_.open);
     if (mark.found == Found::more && !end) return out;
     if (mark.found == Found::yes) held_.erase(0, mark.end);
     state_ = mark.found == Found::yes ? State::thinking : State::answer;
   }
   if (state_ == State::thinking) {
-    size_t stop = held_.find(close_);
+    size_t stop = held_.find(marks_.close);
     const bool closed = stop != std::string::npos;
     if (!closed) {
       // What may be the mark's beginning waits.
       stop = held_.size();
-      for (size_t i = stop - std::min(stop, close_.size()); i < held_.size() && !end; ++i)
-        if (literal(held_, i, close_).found == Found::more) {
+      for (size_t i = stop - std::min(stop, marks_.close.size()); i < held_.size() && !end; ++i)
+        if (literal(held_, i, marks_.close).found == Found::more) {
           stop = i;
           break;
         }
     }
     out.reasoning = held_.substr(0, stop);
-    held_.erase(0, closed ? stop + close_.size() : stop);
+    held_.erase(0, closed ? stop + marks_.close.size() : stop);
     if (closed) state_ = State::between;
   }
   if (state_ == State::between) {

@@ -24,6 +24,8 @@ class ToolCallFormat {
   virtual ~ToolCallFormat() = default;
   // Marks that calls begin with, anywhere in the answer.
   virtual std::vector<std::string> marks() const = 0;
+  // Every mark that may be a special token, which the text of an answer otherwise has not.
+  virtual std::vector<std::string> tokens() const { return marks(); }
   // Calls may also begin, without a mark, where the answer does.
   virtual bool at_start() const { return false; }
   // `text` begins with a mark, or is the answer's beginning. `end`: nothing follows it, so that
