@@ -10,7 +10,7 @@ Linear::Linear(int input_dims, int output_dims, bool with_bias)
       output_dims_(output_dims),
       weight(this, "weight", detail::uniform_init(input_dims, {output_dims, input_dims})),
       bias(this, "bias", absent) {
-  if (with_bias) bias.set(mx::zeros({output_dims}));
+  if (with_bias) bias.set(detail::uniform_init(input_dims, {output_dims}));
 }
 
 Linear::Linear(int input_dims, int output_dims, std::optional<mx::array> stored_weight)
@@ -32,7 +32,7 @@ Bilinear::Bilinear(int input1_dims, int input2_dims, int output_dims, bool with_
     : weight(this, "weight",
              detail::uniform_init(input1_dims, {output_dims, input2_dims, input1_dims})),
       bias(this, "bias", absent) {
-  if (with_bias) bias.set(mx::zeros({output_dims}));
+  if (with_bias) bias.set(detail::uniform_init(input1_dims, {output_dims}));
 }
 
 mx::array Bilinear::operator()(const mx::array& x1, const mx::array& x2) const {

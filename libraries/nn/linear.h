@@ -9,7 +9,7 @@ namespace mlxcpp::nn {
 // Virtual, so that a QuantizedLinear or a LoRALinear can take its place in the tree.
 class Linear : public Layer, public Quantizable {
  public:
-  // The weight is drawn uniformly from +-1/sqrt(input_dims), the bias is zero, as in mlx.nn.
+  // Weight and bias are drawn uniformly from +-1/sqrt(input_dims), as in mlx.nn.
   Linear(int input_dims, int output_dims, bool with_bias = false);
 
   mx::array operator()(const mx::array& x) const override;

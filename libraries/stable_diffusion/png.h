@@ -1,10 +1,10 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
-#include <vector>
 
 #include <mlx/mlx.h>
+
+#include "vlm/media/encode_png.h"
 
 namespace mlxcpp::sd {
 
@@ -17,9 +17,8 @@ mx::array grid(const mx::array& images, int rows);
 // uint8 of [0, 1], to the nearest.
 mx::array to_pixels(const mx::array& images);
 
-// PNG of uint8 [H, W, 3], with text entries (keyword of 1 to 79 characters of Latin 1, UTF-8 text).
-// The same bytes for the same input. The file is replaced whole or not at all.
-using PngText = std::vector<std::pair<std::string, std::string>>;
+// PNG of uint8 [H, W, 3], as media::write_png has it.
+using media::PngText;
 void write_png(const std::filesystem::path& file, const mx::array& pixels,
                const PngText& text = {});
 

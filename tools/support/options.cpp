@@ -51,6 +51,7 @@ void GenerateOptions::add(CLI::App& app) {
   app.add_option("--extra-eos-token", extra_eos_tokens,
                  "one more token that ends the answer (repeatable)");
   app.add_option("--seed", p.seed, "of the sampler; the same seed gives the same text")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--max-kv-size", p.max_kv_size,
                  "bound of the KV cache in tokens; older ones are dropped");
@@ -138,20 +139,24 @@ void MemoryOptions::report() const {
   if (memory_stats) fmt::print(stderr, "{}", mlxcpp::memory_stats().summary());
 }
 
-void ComputeOptions::add(CLI::App& app) {
+void DeviceOptions::add(CLI::App& app) {
   app.add_option("--threads", threads,
                  "CPU threads [MLXCPP_NUM_THREADS, or the cores this process may use]")
       ->check(CLI::Range(1, 1024));
   app.add_option("--device", device, "cpu or gpu")
       ->check(CLI::IsMember({"cpu", "gpu"}))
       ->capture_default_str();
+}
+
+void ComputeOptions::add(CLI::App& app) {
+  DeviceOptions::add(app);
   app.add_option("--precision", precision,
                  "of activations that meet quantised weights: fast, high or exact")
       ->check(CLI::IsMember({"fast", "high", "exact"}))
       ->capture_default_str();
 }
 
-void ComputeOptions::apply() const {
+void DeviceOptions::apply() const {
   if (threads) kernels::set_num_threads(*threads);
   const mlx::core::Device wanted =
       device == "gpu" ? mlx::core::Device::gpu : mlx::core::Device::cpu;

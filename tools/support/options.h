@@ -57,14 +57,19 @@ struct MemoryOptions {
   void report() const;  // to stderr, if asked for
 };
 
-struct ComputeOptions {
+struct DeviceOptions {
   std::optional<int> threads;
   std::string device = "cpu";
-  std::string precision = "high";
 
   void add(CLI::App& app);
   // Threads and device of this process. Throws for a device that this MLX lacks.
   void apply() const;
+};
+
+struct ComputeOptions : DeviceOptions {
+  std::string precision = "high";
+
+  void add(CLI::App& app);
   kernels::Precision kernel_precision() const;
 };
 
