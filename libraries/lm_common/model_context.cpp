@@ -67,11 +67,16 @@ std::optional<kernels::QuantType> quant_type_at(const Quantization& quantization
   return quantization.at(path);
 }
 
-void describe_weights(LanguageModel& model) {
+// The debug log's account of a model: its configuration, every tensor.
+void describe(const ModelContext& context, const std::string& where) {
   if (!log::enabled(log::Level::debug)) return;
-  model.for_each_param([](const std::string& path, nn::Param& p) {
+  for (const auto& [key, value] : context.config.items())
+    log::debug("{}: {}: {}", where, key,
+               value.dump(-1, ' ', false, Json::error_handler_t::replace));
+  context.model->for_each_param([](const std::string& path, nn::Param& p) {
     if (p) log::debug("{}: {} [{}]", path, fmt::streamed(p->dtype()), fmt::join(p->shape(), ", "));
   });
+  log::debug("{} parameters, {} bytes", context.model->num_parameters(), context.model->nbytes());
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const ModelFiles& files) {
@@ -101,7 +106,7 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
   context.model = make_language_model(std::move(checkpoint), types, where);
   context.model->eval();
-  describe_weights(*context.model);
+  describe(context, where);
   context.tokenizer = tokenizer.get();
   if (entry.processor) context.processor = entry.processor(context.config, files.folder);
   context.messages = entry.messages ? entry.messages : message_generator_for(*context.tokenizer);

@@ -51,6 +51,7 @@ void GenerateOptions::add(CLI::App& app) {
   app.add_option("--extra-eos-token", extra_eos_tokens,
                  "one more token that ends the answer (repeatable)");
   app.add_option("--seed", p.seed, "of the sampler; the same seed gives the same text")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--max-kv-size", p.max_kv_size,
                  "bound of the KV cache in tokens; older ones are dropped");
