@@ -1,5 +1,7 @@
 #include "golden/kinds.h"
 
+#include <algorithm>
+
 #include "golden/vlm.h"
 
 namespace mlxcpp::golden {
@@ -23,7 +25,11 @@ const Kind kKinds[] = {
      Tolerance{}},
     {"embedders", [](const fs::path& p) { return lies_in(p, "embedders"); }, compare_embedders,
      Tolerance{}},
-    {"vlm", is_media_model, compare_vision_language_model},
+    // A bound of its own.
+    {"vision_tower",
+     [](const fs::path& p) { return lies_in(p, "vlm") && !fs::exists(p / "tokenizer.json"); },
+     compare_vision_tower, Tolerance{}},
+    {"vlm", [](const fs::path& p) { return lies_in(p, "vlm"); }, compare_vision_language_model},
     // The tolerances of a Stable Diffusion fixture are its own, one each part.
     {"sd", [](const fs::path& p) { return lies_in(p, "sd"); }, compare_stable_diffusion,
      Tolerance{.abs = 1e-4, .rel = 0}},
@@ -57,6 +63,11 @@ const Content kContents[] = {
     {"adapter", [](const fs::path& p) { return fs::exists(p / "adapter"); }},
     {"sd", [](const fs::path& p) { return fs::exists(p / "model_index.json"); }},
     {"media", [](const fs::path& p) { return has_keys(p / "golden.json", {"processors"}); }},
+    {"embedders", [](const fs::path& p) { return fs::exists(p / "modules.json"); }},
+    {"vlm",
+     [](const fs::path& p) {
+       return fs::exists(p / "chat_template.jinja") && has_keys(p / "golden.json", {"cases"});
+     }},
     {"llm",
      [](const fs::path& p) {
        return fs::exists(p / "config.json") && !has_keys(p / "golden.json", {"cases"});
