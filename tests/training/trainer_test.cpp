@@ -40,7 +40,7 @@ std::vector<Example> counting(int n, int first = 3) {
   return out;
 }
 
-struct Setup {
+struct Settings {
   const char* model = "llama";
   adapters::LoraConfig lora{.num_layers = -1, .how = {.rank = 4, .scale = 4, .dropout = 0.1f}};
   TrainParameters parameters{.iterations = 23,
@@ -53,8 +53,8 @@ struct Setup {
                              .seed = 5};
 };
 
-struct Run {
-  explicit Run(const Setup& s = {}, std::vector<Example> data = counting(14))
+struct TestRun {
+  explicit TestRun(const Settings& s = {}, std::vector<Example> data = counting(14))
       : model(tiny(s.model)) {
     mx::random::seed(s.parameters.seed);
     adapters::prepare_training(*model, s.lora);
@@ -75,7 +75,7 @@ bool same(const nn::Weights& a, const nn::Weights& b) {
 }
 
 TEST(Trainer, InterruptedTenTimesIsTheSameBitForBit) {
-  Run whole;
+  TestRun whole;
   whole.trainer->run({});
   ASSERT_TRUE(whole.trainer->finished());
   EXPECT_LT(whole.trainer->train_curve().back().loss,
@@ -83,7 +83,7 @@ TEST(Trainer, InterruptedTenTimesIsTheSameBitForBit) {
 
   const TempFolder folder;
   const auto file = folder / kRunStateFile;
-  auto run = std::make_unique<Run>();
+  auto run = std::make_unique<TestRun>();
   // Some stops fall on a report, on a validation, or between two steps of the optimizer.
   for (const int stop_at : {1, 2, 4, 5, 8, 9, 10, 15, 19, 22}) {
     std::stop_source stop;
@@ -95,7 +95,7 @@ TEST(Trainer, InterruptedTenTimesIsTheSameBitForBit) {
                            }},
                       stop.get_token());
     EXPECT_EQ(run->trainer->iteration(), stop_at);
-    run = std::make_unique<Run>();
+    run = std::make_unique<TestRun>();
     run->trainer->restore(RunState::read(file));
   }
   run->trainer->run({});
@@ -105,7 +105,7 @@ TEST(Trainer, InterruptedTenTimesIsTheSameBitForBit) {
 }
 
 TEST(Trainer, StoppedDuringValidationGoesOnTheSame) {
-  Run whole, stopped;
+  TestRun whole, stopped;
   whole.trainer->run({});
   std::stop_source stop;
   int validations = 0;
@@ -119,11 +119,11 @@ TEST(Trainer, StoppedDuringValidationGoesOnTheSame) {
 }
 
 TEST(Trainer, CheckpointingChangesNothingButMemory) {
-  Setup setup;
+  Settings setup;
   setup.lora.how.dropout = 0;
-  Run plain(setup);
+  TestRun plain(setup);
   setup.parameters.grad_checkpoint = true;
-  Run again(setup);
+  TestRun again(setup);
   plain.trainer->run({});
   again.trainer->run({});
   for (const auto& [path, value] : plain.model->trainable_parameters())
@@ -158,10 +158,10 @@ TEST(Trainer, ValidationIsTheMeanOverTokens) {
 TEST(Trainer, SkipsBatchesThatAreNotFinite) {
   auto data = counting(6);
   for (int i = 0; i < 3; ++i) data[static_cast<size_t>(i)].tokens[4] = 63;
-  Setup setup;
+  Settings setup;
   setup.parameters.iterations = 8;
   setup.parameters.grad_accumulation = 1;
-  Run run(setup, data);
+  TestRun run(setup, data);
   // The embedding of one token is broken: a batch with it has no finite loss.
   auto& table = dynamic_cast<nn::Embedding&>(run.model->at("model.embed_tokens"));
   const auto broken = mx::full({1, table.dims()}, NAN);
@@ -177,7 +177,7 @@ TEST(Trainer, SkipsBatchesThatAreNotFinite) {
 
   for (auto& e : data) e.tokens[4] = 63;
   setup.parameters.max_bad_batches = 3;
-  Run bad(setup, data);
+  TestRun bad(setup, data);
   auto& all = dynamic_cast<nn::Embedding&>(bad.model->at("model.embed_tokens"));
   all.weight.set(*table.weight);
   EXPECT_THAT(error_of([&] { bad.trainer->run({}); }),
@@ -185,10 +185,10 @@ TEST(Trainer, SkipsBatchesThatAreNotFinite) {
 }
 
 TEST(Trainer, SaysWhatItCuts) {
-  Setup setup;
+  Settings setup;
   setup.parameters.iterations = 2;
   setup.parameters.max_seq_length = 8;
-  Run run(setup);
+  TestRun run(setup);
   std::vector<std::string> warnings;
   run.trainer->run({.on_warning = [&](const std::string& w) { warnings.push_back(w); }});
   ASSERT_EQ(warnings.size(), 1u);
@@ -204,11 +204,11 @@ TEST(Trainer, QuantisedAndDoraAndFullLearn) {
   for (const auto& [model, type] :
        {Case{"llama-q4", adapters::FineTuneType::lora}, Case{"llama", adapters::FineTuneType::dora},
         Case{"llama", adapters::FineTuneType::full}}) {
-    Setup setup;
+    Settings setup;
     setup.model = model;
     setup.lora.type = type;
     setup.lora.num_layers = 2;
-    Run run(setup);
+    TestRun run(setup);
     run.trainer->run({});
     EXPECT_LT(run.trainer->train_curve().back().loss, run.trainer->train_curve().front().loss)
         << model;
@@ -216,7 +216,7 @@ TEST(Trainer, QuantisedAndDoraAndFullLearn) {
 }
 
 TEST(Trainer, RefusesWhatDoesNotBelongToIt) {
-  Run run;
+  TestRun run;
   auto state = run.trainer->state();
   state.parameters.erase(state.parameters.begin());
   EXPECT_THAT(error_of([&] { run.trainer->restore(state); }), HasSubstr("is missing"));
