@@ -16,6 +16,11 @@ std::string path_of(const std::string& name) {
          name.substr(block + kBlock.size());
 }
 
+// As 8-bit samples, or ready.
+mx::array pixels(const mx::array& stored) {
+  return stored.dtype() == mx::uint8 ? mx::astype(stored, mx::float32) / mx::array(255.0f) : stored;
+}
+
 mx::array channels_first(const mx::array& x) { return mx::transpose(x, {0, 3, 1, 2}); }
 
 }  // namespace
@@ -39,8 +44,7 @@ void compare_vision_tower(const fs::path& folder, const Options& options, Compar
     const nn::ObserverScope scope([&](const nn::Module& m, const mx::array& y) {
       if (const auto it = paths.find(&m); it != paths.end()) seen.insert_or_assign(it->second, y);
     });
-    // 8-bit samples
-    output = tower(mx::astype(want.at("pixel_values"), mx::float32) / mx::array(255.0f));
+    output = tower(pixels(want.at("pixel_values")));
   }
   for (const std::string& name : want.names()) {
     if (name == "pixel_values") continue;

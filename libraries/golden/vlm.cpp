@@ -59,6 +59,8 @@ mx::array joined(std::vector<mx::array> parts) {
 // What the fixture calls `name`, in its form.
 mx::array in_form_of(const mx::array& want, const std::string& name, const mx::array& got) {
   if (intermediate(name)->map && got.ndim() == 4) return mx::transpose(got, {0, 3, 1, 2});
+  // The streams of Gemma 3n's layers: ours is [B, L, streams, hidden].
+  if (name.starts_with("layer") && got.ndim() == 4) return mx::transpose(got, {2, 0, 1, 3});
   return got.size() == want.size() ? mx::reshape(got, want.shape()) : got;
 }
 
