@@ -91,11 +91,13 @@ struct Side {
   std::unique_ptr<bench::Child> child;
 };
 
+constexpr bench::Child::Seconds kLimit{300};  // of one answer
+
 // Sides that start; a peer that is not installed is left out with a word.
 void start(std::vector<Side>& sides, const std::string& name,
            const std::vector<std::string>& command) {
   try {
-    sides.push_back({name, std::make_unique<bench::Child>(command)});
+    sides.push_back({name, std::make_unique<bench::Child>(name, command, kLimit)});
   } catch (const Error& e) {
     fmt::print(stderr, "bench_embedders: {} is left out: {}\n", name, e.what());
   }
@@ -161,8 +163,11 @@ int main(int argc, char** argv) {
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
     std::vector<Side> ours, others;
     for (const auto& precision : precisions)
-      ours.push_back({precision, std::make_unique<bench::Child>(std::vector<std::string>{
-                                     argv[0], "--serve", precision, "--model", model})});
+      ours.push_back(
+          {precision,
+           std::make_unique<bench::Child>(
+               "bench_embedders",
+               std::vector<std::string>{argv[0], "--serve", precision, "--model", model}, kLimit)});
     if (peers)
       for (const auto& kind : kinds)
         start(others, kind,
