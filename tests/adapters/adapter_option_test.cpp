@@ -46,7 +46,7 @@ class AdapterOption : public ::testing::Test {
   }
   std::string model() const { return "--model '" + folder.path().string() + "' -t 0 -m 8 -q "; }
   static std::string adapter(const char* fixture) {
-    return "'" + (kLlm / fixture / "adapter").string() + "' ";
+    return fmt::format("'{}' ", (kLlm / fixture / "adapter").string());
   }
   // Tokens of the answer to "Hello".
   Json tokens(const std::string& options) const {
