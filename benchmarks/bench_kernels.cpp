@@ -283,7 +283,7 @@ void rows(const MachineLimits& limits, const Options& options) {
         return x * (mx::array(1.0f) + mx::erf(x * mx::array(0.70710678f))) * mx::array(0.5f);
       });
   row(
-      "softmax", 2, 4, [&](int) { return kernels::softmax(x); },
+      "softmax", 2, 4, [&](int) { return mlxcpp::kernels::softmax(x); },
       [&](int) { return mx::softmax(x, -1); });
   const mx::array heads = evaluated(mx::reshape(x, {1, D / 64, L, 64}));
   const mx::array inv_freq = normal({32});
