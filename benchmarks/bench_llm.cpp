@@ -1,9 +1,9 @@
 // Load time, time to first token, prefill and decode speed, peak memory of the two real models;
 // with --peers next to llama.cpp (llama-cpp-python), both measured in turns in one run. `bench_llm
 // --serve MODEL` is the measured side (support/child.h).
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
-#include <memory>
 
 #include <CLI/CLI.hpp>
 
@@ -12,8 +12,7 @@
 #include "llm/registry.h"
 #include "lm_common/memory.h"
 #include "lm_common/model_context.h"
-#include "support/child.h"
-#include "support/report.h"
+#include "support/comparison.h"
 
 using namespace mlxcpp;
 using bench::Better;
@@ -94,116 +93,112 @@ int serve(const std::string& reference, kernels::Precision precision) {
 
 // --- The measuring side ---
 
-// One side of the comparison: how its processes are started.
-struct Side {
-  std::string name;
-  std::vector<std::string> command;
-};
+bench::Row row_of(const Model& model, const Point& point, int threads) {
+  return {.bench = "llm",
+          .model = model.name,
+          .point = point.name,
+          .threads = threads,
+          .unit = point.unit,
+          .better = point.better};
+}
 
-// Seconds until the model is loaded, until the first token, and peak memory: a fresh process.
-std::map<std::string, double> measure_process(const Side& side) {
-  const auto started = std::chrono::steady_clock::now();
-  bench::Child child(side.command);
-  std::map<std::string, double> out;
-  out["load"] = child.seconds_to_ready();
+// Seconds until the model is loaded, until the first token, and peak memory.
+std::map<std::string, double> measure_process(bench::Child& child) {
+  std::map<std::string, double> out{{"load", child.to_ready().count()}};
   child.ask("first_token");
-  out["first_token"] =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  out["first_token"] = child.age().count();
   out["peak_memory"] = child.ask("peak_memory").at("value");
   return out;
 }
 
-using Measured = std::map<std::string, std::vector<double>>;  // point -> values
+struct Options {
+  std::string model, precision = "high", python = "python3";
+  std::vector<std::string> points;  // empty: all
+  std::vector<int> threads = {kernels::num_threads()};
+  int runs = 5;
+  double limit = 120;
+  bool peers = false, json = false;
 
-// All points of all sides, in turns.
-std::vector<Measured> measure(const std::vector<Side>& sides, int runs) {
-  std::vector<Measured> out(sides.size());
-  for (int run = 0; run < runs; ++run)
-    for (size_t s = 0; s < sides.size(); ++s)
-      for (const auto& [point, value] : measure_process(sides[s])) out[s][point].push_back(value);
-  std::vector<std::unique_ptr<bench::Child>> children;
-  for (const Side& side : sides) children.push_back(std::make_unique<bench::Child>(side.command));
-  for (const Point& point : kPoints)
-    for (int run = -1; run < runs; ++run)  // the first is a warm-up
-      for (size_t s = 0; s < sides.size(); ++s) {
-        const double value = children[s]->ask(point.name).at("value");
-        if (run >= 0) out[s][point.name].push_back(value);
-      }
-  return out;
+  bool wants(const Point& p) const {
+    return points.empty() || std::find(points.begin(), points.end(), p.name) != points.end();
+  }
+};
+
+std::vector<bench::Side> sides_of(const Model& m, int threads, const Options& o,
+                                  const char* program) {
+  std::vector<bench::Side> sides = {
+      {"mlxcpp", {program, "--serve", m.reference, "--precision", o.precision}}};
+  const std::string file = resolve_model(m.reference, {}).gguf.at(0).string();
+  if (o.peers)
+    for (const auto& form : m.peer_forms)
+      for (const char* flash : {"off", "on"})
+        sides.push_back({fmt::format("llama.cpp {}, flash {}", form, flash),
+                         {o.python, MLXCPP_PEERS "/llama_cpp_peer.py", file, form,
+                          std::to_string(threads), flash}});
+  return sides;
 }
 
-bench::Row make_row(const Model& model, const Point& point, int threads,
-                    const std::vector<Side>& sides, const std::vector<Measured>& measured) {
-  bench::Row row{.bench = "llm",
-                 .model = model.name,
-                 .point = point.name,
-                 .threads = threads,
-                 .unit = point.unit,
-                 .better = point.better,
-                 .values = measured[0].at(point.name)};
-  for (size_t s = 1; s < sides.size(); ++s) {  // the peer's best setting for this point
-    const auto& values = measured[s].at(point.name);
-    if (row.peer_values.empty() ||
-        bench::is_better(point.better, bench::median(values), row.peer_value())) {
-      row.peer = sides[s].name;
-      row.peer_values = values;
-    }
+// Prints each row as soon as it is measured. False: a peer failed.
+bool measure(const Model& m, int threads, const Options& o, const char* program) {
+  bench::Comparison comparison(sides_of(m, threads, o, program), bench::Child::Seconds(o.limit));
+  const auto report = [&](const Point& point, const bench::Comparison::Values& values) {
+    const auto row = comparison.with_best(row_of(m, point, threads), values);
+    std::cout << (o.json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
+  };
+  const auto wanted = [&](const Point& p) { return o.wants(p); };
+  if (std::any_of(std::begin(kProcessPoints), std::end(kProcessPoints), wanted)) {
+    const auto values = comparison.in_fresh_processes(o.runs, measure_process);
+    for (const Point& point : kProcessPoints)
+      if (o.wants(point)) report(point, values.at(point.name));
   }
-  return row;
+  for (const Point& point : kPoints)
+    if (o.wants(point)) report(point, comparison.ask(point.name, o.runs));
+  return !comparison.peers_failed();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app("Speed and memory of the real models.", "bench_llm");
-  std::string model, served, precision = "high", python = "python3";
-  std::vector<int> threads = {kernels::num_threads()};
-  int runs = 5;
-  bool peers = false, json = false;
+  Options o;
+  std::string served;
+  std::vector<std::string> names;
+  for (const Point& p : kProcessPoints) names.emplace_back(p.name);
+  for (const Point& p : kPoints) names.emplace_back(p.name);
   app.add_option("--serve", served)->group("");
-  app.add_option("--model", model, "only models whose name contains this");
-  app.add_option("--threads", threads, "numbers of threads to measure with")->capture_default_str();
-  app.add_option("--runs", runs, "of each point")
+  app.add_option("--model", o.model, "only models whose name contains this");
+  app.add_option("--point", o.points, "only these points")->check(CLI::IsMember(names));
+  app.add_option("--threads", o.threads, "numbers of threads to measure with")
+      ->capture_default_str();
+  app.add_option("--runs", o.runs, "of each point")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  app.add_option("--precision", precision, "fast, high or exact")
+  app.add_option("--precision", o.precision, "fast, high or exact")
       ->check(CLI::IsMember({"fast", "high", "exact"}))
       ->capture_default_str();
-  app.add_flag("--peers", peers, "measure llama.cpp beside us (llama-cpp-python)");
-  app.add_option("--python", python, "a Python that has llama_cpp")
+  app.add_flag("--peers", o.peers, "measure llama.cpp beside us (llama-cpp-python)");
+  app.add_option("--python", o.python, "a Python that has llama_cpp")
       ->envname("MLXCPP_PEERS_PYTHON")
       ->capture_default_str();
-  app.add_flag("--json", json, "one JSON object a line");
+  app.add_option("--limit", o.limit, "seconds that one answer may take before its side is ended")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_flag("--json", o.json, "one JSON object a line");
   CLI11_PARSE(app, argc, argv);
   try {
-    if (!served.empty()) return serve(served, *kernels::precision_from_name(precision));
-    if (!json) std::cout << bench::table_header();
-    for (const int n : threads) {
+    if (!served.empty()) return serve(served, *kernels::precision_from_name(o.precision));
+    if (!o.json) std::cout << bench::table_header() << std::flush;
+    bool complete = true;
+    for (const int n : o.threads) {
       ::setenv("MLXCPP_NUM_THREADS", std::to_string(n).c_str(), 1);
-      for (const Model& m : kModels) {
-        if (std::string_view(m.name).find(model) == std::string_view::npos) continue;
-        std::vector<Side> sides = {
-            {"mlxcpp", {argv[0], "--serve", m.reference, "--precision", precision}}};
-        const std::string file = resolve_model(m.reference, {}).gguf.at(0).string();
-        if (peers)
-          for (const auto& form : m.peer_forms)
-            for (const char* flash : {"off", "on"})
-              sides.push_back({fmt::format("llama.cpp {}, flash {}", form, flash),
-                               {python, std::string(MLXCPP_PEERS) + "/llama_cpp_peer.py", file, form,
-                                std::to_string(n), flash}});
-        const auto measured = measure(sides, runs);
-        for (const auto& points :
-             {std::span<const Point>(kProcessPoints), std::span<const Point>(kPoints)})
-          for (const Point& point : points) {
-            const auto row = make_row(m, point, n, sides, measured);
-            std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row))
-                      << std::flush;
-          }
-      }
+      for (const Model& m : kModels)
+        if (std::string_view(m.name).find(o.model) != std::string_view::npos)
+          complete = measure(m, n, o, argv[0]) && complete;
     }
+    if (complete) return 0;
+    fmt::print(stderr, "bench_llm: not every peer could be measured\n");
   } catch (const std::exception& e) {
     fmt::print(stderr, "bench_llm: {}\n", e.what());
-    return 1;
   }
-  return 0;
+  return 1;
 }

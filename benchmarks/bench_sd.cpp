@@ -14,8 +14,7 @@
 #include "lm_common/memory.h"
 #include "stable_diffusion/autoencoder.h"
 #include "stable_diffusion/unet.h"
-#include "support/child.h"
-#include "support/report.h"
+#include "support/comparison.h"
 
 using namespace mlxcpp;
 namespace mx = mlx::core;
@@ -112,11 +111,6 @@ int serve(const std::string& name) {
 
 // --- The measuring side ---
 
-struct Side {
-  std::string name;
-  std::vector<std::string> command;
-};
-
 // Whether that Python can import it: it is installed by hand, and takes long to build.
 bool has_module(const std::string& python, const std::string& module) {
   const std::string code =
@@ -124,35 +118,25 @@ bool has_module(const std::string& python, const std::string& module) {
   return bench::exit_status({python, "-c", code}) == 0;
 }
 
-// Times of one point, in turns, and each side's peak memory in MB: processes of their own.
-void measure(const std::string& dtype, const std::string& point, int threads, int runs,
-             const std::vector<Side>& sides, bool json) {
-  std::vector<std::unique_ptr<bench::Child>> children;
-  for (const Side& side : sides) children.push_back(std::make_unique<bench::Child>(side.command));
-  std::vector<std::vector<double>> times(sides.size()), peaks(sides.size());
-  for (int run = -1; run < runs; ++run)  // the first is a warm-up
-    for (size_t s = 0; s < sides.size(); ++s) {
-      const double value = children[s]->ask(point).at("value");
-      if (run >= 0) times[s].push_back(value);
-    }
-  for (size_t s = 0; s < sides.size(); ++s)
-    peaks[s].push_back(children[s]->ask("peak_memory").at("value"));
-  for (const auto& [name, unit, values] :
-       {std::tuple(point, "s", &times), std::tuple(point + " peak", "MB", &peaks)})
-    for (size_t s = std::min<size_t>(1, sides.size() - 1); s < sides.size(); ++s) {
-      bench::Row row{.bench = "sd",
-                     .model = "SD 2.1 " + dtype,
-                     .point = name,
-                     .threads = threads,
-                     .unit = unit,
-                     .better = Better::lower,
-                     .values = (*values)[0]};
-      if (s > 0) {
-        row.peer = sides[s].name;
-        row.peer_values = (*values)[s];
-      }
-      std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
-    }
+// Times of one point, in turns, and each side's peak memory in MB: processes of their own. False: a
+// peer failed.
+bool measure(const std::string& dtype, const std::string& point, int threads, int runs,
+             std::vector<bench::Side> sides, double limit, bool json) {
+  bench::Comparison comparison(std::move(sides), bench::Child::Seconds(limit));
+  const auto report = [&](const std::string& name, const char* unit,
+                          const bench::Comparison::Values& values) {
+    const bench::Row row{.bench = "sd",
+                         .model = "SD 2.1 " + dtype,
+                         .point = name,
+                         .threads = threads,
+                         .unit = unit,
+                         .better = Better::lower};
+    for (const auto& r : comparison.with_each(row, values))
+      std::cout << (json ? bench::json_line(r) + "\n" : bench::table_line(r)) << std::flush;
+  };
+  report(point, "s", comparison.ask(point, runs));
+  report(point + " peak", "MB", comparison.ask("peak_memory", 1));
+  return !comparison.peers_failed();
 }
 
 }  // namespace
@@ -161,6 +145,7 @@ int main(int argc, char** argv) {
   CLI::App app("Speed and memory of Stable Diffusion's parts.", "bench_sd");
   std::string served, dtype, point, python = "python3";
   int threads = kernels::num_threads(), runs = 3;
+  double limit = 900;
   bool peers = false, json = false;
   app.add_option("--serve", served)->group("");
   app.add_option("--dtype", dtype, "only this: float32 or bfloat16");
@@ -176,16 +161,20 @@ int main(int argc, char** argv) {
                  "a Python that has diffusers and torch, and perhaps stable-diffusion-cpp-python")
       ->envname("MLXCPP_PEERS_PYTHON")
       ->capture_default_str();
+  app.add_option("--limit", limit, "seconds that one answer may take before its side is ended")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   app.add_flag("--json", json, "one JSON object a line");
   CLI11_PARSE(app, argc, argv);
   try {
     if (!served.empty()) return serve(served);
-    if (!json) std::cout << bench::table_header();
+    if (!json) std::cout << bench::table_header() << std::flush;
+    bool complete = true;
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
     for (const std::string type : kDtypes)
       for (const std::string what : kPoints) {
         if ((!dtype.empty() && dtype != type) || (!point.empty() && point != what)) continue;
-        std::vector<Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
+        std::vector<bench::Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
         if (peers) {
           sides.push_back(
               {"diffusers, torch " + type,
@@ -199,11 +188,12 @@ int main(int argc, char** argv) {
           else if (!json)
             std::cout << "(stable-diffusion-cpp-python is not installed)\n";
         }
-        measure(type, what, threads, runs, sides, json);
+        complete = measure(type, what, threads, runs, sides, limit, json) && complete;
       }
+    if (complete) return 0;
+    fmt::print(stderr, "bench_sd: not every peer could be measured\n");
   } catch (const std::exception& e) {
     fmt::print(stderr, "bench_sd: {}\n", e.what());
-    return 1;
   }
-  return 0;
+  return 1;
 }

@@ -158,7 +158,9 @@ struct Side {
 void measure(const std::string& dtype, const Point& point, int threads, int runs,
              const std::vector<Side>& sides, bool json) {
   std::vector<std::unique_ptr<bench::Child>> children;
-  for (const Side& side : sides) children.push_back(std::make_unique<bench::Child>(side.command));
+  constexpr bench::Child::Seconds kLimit{300};  // of one answer
+  for (const Side& side : sides)
+    children.push_back(std::make_unique<bench::Child>(side.name, side.command, kLimit));
   std::vector<std::vector<double>> values(sides.size()), peaks(sides.size());
   for (int run = -1; run < runs; ++run)  // the first is a warm-up
     for (size_t s = 0; s < sides.size(); ++s) {

@@ -1,14 +1,30 @@
 #include "support/child.h"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <thread>
+#include <utility>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace mlxcpp::bench {
 namespace {
+
+constexpr Child::Seconds kToLeave{5};  // for a child whose input was closed
+
+// Neither end may live on in a child that is started later: it would keep this one's input open.
+std::array<int, 2> make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0) throw Error("cannot make a pipe: {}", std::strerror(errno));
+  for (const int fd : ends) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return ends;
+}
 
 // For the child of a fork.
 [[noreturn]] void execute(const std::vector<std::string>& command) {
@@ -31,49 +47,82 @@ int exit_status(const std::vector<std::string>& command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 127;
 }
 
-Child::Child(const std::vector<std::string>& command) : name_(command.at(0)) {
-  int in[2], out[2];
-  if (::pipe(in) != 0 || ::pipe(out) != 0)
-    throw Error("cannot make a pipe: {}", std::strerror(errno));
+Child::Child(std::string name, const std::vector<std::string>& command, Seconds limit)
+    : name_(std::move(name)), limit_(limit) {
+  start(command);
+  try {
+    read_line("the start");
+  } catch (...) {
+    end();
+    throw;
+  }
+  to_ready_ = age();
+}
+
+Child::~Child() { end(); }
+
+Child::Seconds Child::age() const { return std::chrono::steady_clock::now() - started_; }
+
+void Child::start(const std::vector<std::string>& command) {
   std::signal(SIGPIPE, SIG_IGN);
-  const auto started = std::chrono::steady_clock::now();
+  const auto in = make_pipe(), out = make_pipe();
   pid_ = ::fork();
-  if (pid_ < 0) throw Error("cannot fork: {}", std::strerror(errno));
   if (pid_ == 0) {
     ::dup2(in[0], STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
-    for (const int fd : {in[0], in[1], out[0], out[1]}) ::close(fd);
     execute(command);
   }
+  const int error = errno;
   ::close(in[0]);
   ::close(out[1]);
   to_ = in[1];
   from_ = out[0];
-  ready_ = read_line();
-  seconds_to_ready_ =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  if (pid_ < 0) {
+    end();
+    throw Error("{}: cannot fork: {}", name_, std::strerror(error));
+  }
 }
 
-Child::~Child() {
-  ::close(to_);
-  ::close(from_);
-  ::waitpid(pid_, nullptr, 0);
+void Child::end() {
+  for (int* fd : {&to_, &from_})
+    if (*fd >= 0) ::close(std::exchange(*fd, -1));
+  if (pid_ < 0) return;
+  const auto asked = std::chrono::steady_clock::now();
+  while (::waitpid(pid_, nullptr, WNOHANG) == 0) {
+    if (std::chrono::steady_clock::now() - asked > kToLeave) {
+      ::kill(pid_, SIGKILL);
+      ::waitpid(pid_, nullptr, 0);
+      break;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  pid_ = -1;
 }
 
 Json Child::ask(const std::string& request) {
   const std::string line = request + "\n";
   if (::write(to_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-    throw Error("{}: has ended", name_);
-  return read_line();
+    throw Error("{}: has ended before '{}'", name_, request);
+  return read_line("'" + request + "'");
 }
 
-Json Child::read_line() {
+Json Child::read_line(const std::string& what) {
+  const auto until = std::chrono::steady_clock::now() + limit_;
   size_t end = 0;
   while ((end = buffer_.find('\n')) == std::string::npos) {
+    const Seconds left = until - std::chrono::steady_clock::now();
+    pollfd ready{.fd = from_, .events = POLLIN, .revents = 0};
+    const int polled =
+        ::poll(&ready, 1, static_cast<int>(std::clamp(left.count() * 1000, 0.0, 1e6)));
+    if (polled == 0 && left.count() <= 0) {
+      ::kill(pid_, SIGKILL);
+      throw Error("{}: no answer to {} within {} s (--limit); ended", name_, what, limit_.count());
+    }
+    if (polled <= 0) continue;  // a signal, or not yet all of the limit
     char piece[4096];
     const ssize_t n = ::read(from_, piece, sizeof piece);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) throw Error("{}: ended without an answer", name_);
+    if (n <= 0) throw Error("{}: ended without an answer to {}", name_, what);
     buffer_.append(piece, static_cast<size_t>(n));
   }
   const Json answer = parse_json(std::string_view(buffer_).substr(0, end), name_);

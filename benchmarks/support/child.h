@@ -10,28 +10,34 @@ namespace mlxcpp::bench {
 
 // A program that measures on request: it prints one JSON line when it is ready, then reads requests
 // (one line each) and answers each with one JSON line. So two of them can take turns in one run.
-// Not thread-safe.
+// Each line must come within a limit; a program that is late is ended. Not thread-safe.
 class Child {
  public:
-  explicit Child(const std::vector<std::string>& command);
-  ~Child();  // closes its input and waits for it
+  using Seconds = std::chrono::duration<double>;
+
+  // Waits until it is ready. `name` stands in messages.
+  Child(std::string name, const std::vector<std::string>& command, Seconds limit);
+  ~Child();  // closes its input, waits a little, ends it when that was not enough
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  const Json& ready() const { return ready_; }
-  double seconds_to_ready() const { return seconds_to_ready_; }  // from the start of the process
-  // Throws an Error when the child ends or answers {"error": ...}.
+  Seconds to_ready() const { return to_ready_; }  // from the start of the process
+  Seconds age() const;                            // since the start of the process
+  // Throws an Error when the child ends, is late, or answers {"error": ...}.
   Json ask(const std::string& request);
 
  private:
-  Json read_line();
+  Json read_line(const std::string& what);
+  void start(const std::vector<std::string>& command);
+  void end();
 
   std::string name_;
+  Seconds limit_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   pid_t pid_ = -1;
   int to_ = -1, from_ = -1;
   std::string buffer_;
-  Json ready_;
-  double seconds_to_ready_ = 0;
+  Seconds to_ready_{};
 };
 
 // Runs a command to its end; 127 if it cannot be started.

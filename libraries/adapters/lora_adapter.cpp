@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "lm_common/head_rows.h"
 #include "nn/quantizable.h"
 
 namespace mlxcpp::adapters {
@@ -33,29 +34,10 @@ Shapes shapes_at(const nn::Module& layer, int rank) {
   return {{s.num_experts(), rank, s.input_dims()}, {s.num_experts(), s.output_dims(), rank}, {}};
 }
 
-int heads_of(const Json& config, bool key) {
-  int heads = 0;
-  ConfigReader v(config, "config.json");
-  v.need("num_attention_heads", heads);
-  if (key) v.maybe("num_key_value_heads", heads);
-  return heads;
-}
-
-mx::array reordered(const mx::array& a, int heads, bool to_pairs) {
-  const int rows = a.shape(0);
-  if (heads < 1 || rows % (2 * heads) != 0)
-    throw Error("{} rows cannot be the pairs of {} heads", rows, heads);
-  const int half = rows / heads / 2, width = static_cast<int>(a.size() / rows);
-  const mx::Shape apart =
-      to_pairs ? mx::Shape{heads, 2, half, width} : mx::Shape{heads, half, 2, width};
-  return mx::reshape(mx::swapaxes(mx::reshape(a, apart), 1, 2), a.shape());
-}
-
 // The rows of every query and key projection of a model from a GGUF file.
 void follow_gguf(LayerTensors& layer, const Json& config) {
-  const bool query = layer.path.ends_with("q_proj"), key = layer.path.ends_with("k_proj");
-  if (!query && !key) return;
-  const int heads = heads_of(config, key);
+  const int heads = heads_at(layer.path, config);
+  if (heads == 0) return;
   layer.b = mx::contiguous(mx::transpose(interleaved_rows(mx::transpose(*layer.b), heads)));
   if (layer.m) layer.m = mx::contiguous(interleaved_rows(*layer.m, heads));
   mx::eval(*layer.b);
@@ -74,16 +56,11 @@ std::vector<std::string> layers_of(const void* owner, const nn::Module& model) {
 
 }  // namespace
 
-mx::array interleaved_rows(const mx::array& a, int heads) { return reordered(a, heads, true); }
-mx::array halved_rows(const mx::array& a, int heads) { return reordered(a, heads, false); }
-
 LoraAdapter::LoraAdapter(const std::filesystem::path& folder, const Json& config)
     : LoraAdapter(read_adapter(folder), config) {}
 
 LoraAdapter::LoraAdapter(AdapterFile file, const Json& config) : file_(std::move(file)) {
-  bool pairs = false;
-  if (config.is_object()) ConfigReader(config, "config.json").maybe("rope_traditional", pairs);
-  if (pairs)
+  if (has_interleaved_rows(config))
     for (auto& layer : file_.layers) follow_gguf(layer, config);
 }
 

@@ -38,9 +38,4 @@ class LoraAdapter final : public ModelAdapter {
   mutable std::map<const LanguageModel*, nn::Weights> replaced_;
 };
 
-// Rows of a query or key projection [rows, ...]: Hugging Face's order (halves of a head apart) to
-// that of interleaved pairs, as llama.cpp's converter has them, and back.
-mx::array interleaved_rows(const mx::array& a, int heads);
-mx::array halved_rows(const mx::array& a, int heads);
-
 }  // namespace mlxcpp::adapters

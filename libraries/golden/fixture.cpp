@@ -11,9 +11,12 @@
 namespace mlxcpp::golden {
 namespace {
 
-// A fixture of its own, as against a file that belongs to one.
+// A fixture of its own, as against a file that belongs to one. A folder whose golden.json is
+// missing is one, too, which fails.
 bool is_fixture(const fs::path& path) {
-  if (fs::is_directory(path)) return fs::exists(path / "golden.json");
+  if (fs::is_directory(path))
+    return fs::exists(path / "golden.json") || fs::exists(path / "golden.safetensors") ||
+           fs::is_empty(path);
   return path.extension() == ".json" && kind_of(path);
 }
 
@@ -28,13 +31,18 @@ void collect(const fs::path& path, std::vector<Fixture>& out) {
 
 }  // namespace
 
-std::string Fixture::name() const { return (path.parent_path().filename() / path.stem()).string(); }
+std::string Fixture::name() const {
+  return (path.parent_path().filename() / (fs::is_directory(path) ? path.filename() : path.stem()))
+      .string();
+}
 
 std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots) {
   std::vector<Fixture> all;
   for (const auto& root : roots) {
     if (!fs::exists(root)) throw Error("{}: no such file or folder", root.string());
     const size_t before = all.size();
+    if (fs::is_directory(root) && fs::is_empty(root))
+      throw Error("{}: an empty folder", root.string());
     collect(fs::canonical(root), all);
     if (all.size() == before) throw Error("{}: no golden fixture here or below", root.string());
   }

@@ -18,12 +18,12 @@ struct Kind;  // kinds.h
 
 struct Fixture {
   fs::path path;               // a folder with golden.json, or the .json file itself
-  const Kind* kind = nullptr;  // what it is, by its place (tests/golden/README.md); none: unknown
+  const Kind* kind = nullptr;  // by its place (tests/golden/README.md) or contents; none: unknown
   std::string name() const;    // "llm/llama"
 };
 
-// Every fixture below the folders (or at the files) given, sorted by path. Throws when one of them
-// holds none.
+// Every fixture below the folders (or at the files) given, sorted by path; empty folders are
+// fixtures that fail. Throws when one of those given holds none.
 std::vector<Fixture> find_fixtures(const std::vector<fs::path>& roots);
 
 // Tensors of a fixture by name; remembers which were asked for, so that none is left out of the

@@ -15,7 +15,8 @@ struct Kind {
   std::optional<Tolerance> tolerance = {};
 };
 
-// The kind of a fixture's path, by its place and name; nullptr if it is none that is known.
+// The kind of a fixture's path, by its place and name or else by its contents; nullptr if it is
+// none that is known.
 const Kind* kind_of(const fs::path& fixture);
 
 // Thrown by a fixture that needs files which are not on this machine.
@@ -29,6 +30,7 @@ void compare_gguf(const fs::path& json, const Options& options, Comparison& out)
 void compare_cache(const fs::path& json, const Options& options, Comparison& out);
 void compare_sampling(const fs::path& json, const Options& options, Comparison& out);
 void compare_media(const fs::path& folder, const Options& options, Comparison& out);
+void compare_embedders(const fs::path& folder, const Options& options, Comparison& out);
 void compare_stable_diffusion(const fs::path& folder, const Options& options, Comparison& out);
 void compare_real(const fs::path& json, const Options& options, Comparison& out);
 

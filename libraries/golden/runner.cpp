@@ -24,6 +24,8 @@ Result run(const Fixture& fixture, const Options& options) {
   Result result;
   try {
     const kernels::PrecisionScope precision(options.precision);
+    if (fs::is_directory(fixture.path) && fs::is_empty(fixture.path))
+      throw Error("{}: an empty folder", fixture.path.string());
     if (!fixture.kind)
       throw Error("{}: this kind of fixture is not supported", fixture.path.string());
     const fs::path info =

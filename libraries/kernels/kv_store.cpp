@@ -12,6 +12,7 @@
 #include "kernels/attention_run.h"
 #include "kernels/kv_store_base.h"
 #include "kernels/kv_transfer.h"
+#include "kernels/quant_ops.h"
 
 namespace mlxcpp::kernels {
 namespace {
@@ -47,47 +48,18 @@ int grown(const KvStep& step, int slots) {
   return step.limit > 0 ? std::min(wanted, step.limit) : wanted;
 }
 
-enum class Result { none, attention, floats };
-
-class StepPrimitive final : public mx::Primitive {
+// What the steps of a store do to its buffers.
+class KvPrimitive : public mx::Primitive {
  public:
-  StepPrimitive(mx::Stream s, std::shared_ptr<Buffers> buffers, KvGeometry geometry,
-                std::optional<KvQuantization> quantization, KvStep step, bool has_tokens,
-                Result result, AttentionOptions o)
+  KvPrimitive(mx::Stream s, std::shared_ptr<Buffers> buffers, KvGeometry geometry,
+              std::optional<KvQuantization> quantization, KvStep step, bool has_tokens)
       : Primitive(s),
         buffers_(std::move(buffers)),
         geometry_(geometry),
         quantization_(quantization),
         step_(std::move(step)),
-        has_tokens_(has_tokens),
-        result_(result),
-        o_(std::move(o)) {}
+        has_tokens_(has_tokens) {}
 
-  // in: version [, k, v] [, q [, mask] [, sinks]]; out: version [, y] or [, keys, values]
-  void eval_cpu(const Arrays& in, Arrays& out) override {
-    out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
-    std::memset(out[0].data<std::byte>(), 0, out[0].nbytes());
-
-    std::vector<Transfer> transfers = prepare();
-    size_t next = 1;
-    if (has_tokens_) {
-      const auto k = with_dense_rows(in[next++], stream()),
-                 v = with_dense_rows(in[next++], stream());
-      if (!step_.write.empty())
-        transfers.push_back({nullptr,
-                             {plane_of(k), plane_of(v), false},
-                             step_.tail > 0 ? buffers_->tail : buffers_->main,
-                             step_.write});
-    }
-    auto& encoder = mx::cpu::get_command_encoder(stream());
-    if (!transfers.empty())
-      encoder.dispatch([transfers = std::move(transfers), g = geometry_, q = quantization_] {
-        for (const Transfer& t : transfers)
-          transfer(g, q, t.from ? memory_of(*t.from) : t.from_memory, memory_of(*t.to), t.copies);
-      });
-    if (result_ == Result::attention) attend(in, next, out[1]);
-    if (result_ == Result::floats) give_floats(out[1], out[2]);
-  }
   void eval_gpu(const Arrays&, Arrays&) override {
     throw std::runtime_error("a KV cache made on CPU cannot go on a GPU");
   }
@@ -96,7 +68,12 @@ class StepPrimitive final : public mx::Primitive {
   }
   const char* name() const override { return "mlxcpp::KvStep"; }
 
- private:
+ protected:
+  static void next_version(mx::array& version) {
+    version.set_data(mx::allocator::malloc(version.nbytes()));
+    std::memset(version.data<std::byte>(), 0, version.nbytes());
+  }
+
   // Takes the buffers to where the step needs them, and says what must be copied for it.
   std::vector<Transfer> prepare() {
     std::vector<Transfer> transfers;
@@ -114,10 +91,33 @@ class StepPrimitive final : public mx::Primitive {
     if (step_.tail > 0) tail = make_buffer(geometry_, quantization_, step_.tail);
     return transfers;
   }
+  // New tokens go where prepare() made room for them.
+  Transfer write(const KvPlane& k, const KvPlane& v) const {
+    return {nullptr, {k, v, false}, step_.tail > 0 ? buffers_->tail : buffers_->main, step_.write};
+  }
+  static void run(const std::vector<Transfer>& transfers, const KvGeometry& g,
+                  const std::optional<KvQuantization>& q) {
+    for (const Transfer& t : transfers)
+      transfer(g, q, t.from ? memory_of(*t.from) : t.from_memory, memory_of(*t.to), t.copies);
+  }
 
-  void attend(const Arrays& in, size_t q_index, mx::array& out) {
-    const auto q = with_dense_rows(in[q_index], stream());
-    AttentionArgs a;
+  // Attention to the step's view, as a task carries it; queries and output are the caller's.
+  struct Attend {
+    AttentionArgs args;
+    std::vector<KvSegment> segments;
+    std::vector<int> first_key;
+    Buffers held;
+
+    void run() {
+      args.segments = segments.data();
+      args.num_segments = static_cast<int>(segments.size());
+      if (!first_key.empty()) args.first_key = first_key.data();
+      run_attention(args);
+    }
+  };
+  Attend attend_to_view() const {
+    Attend attend{{}, {}, step_.view.first_key, *buffers_};
+    AttentionArgs& a = attend.args;
     a.kv_heads = geometry_.heads;
     a.keys = step_.view.count();
     a.scale_format = kv_format(geometry_.dtype);
@@ -128,7 +128,6 @@ class StepPrimitive final : public mx::Primitive {
       a.group_shift = std::countr_zero(static_cast<unsigned>(quantization_->group_size));
     a.chunk = step_.view.chunk;
     a.base = step_.view.base;
-    set_query(a, q, out, o_, in.data() + q_index + 1);
     const auto segment = [](KvPlane p, int begin) {
       p.data += begin * p.token;
       if (p.scales) {
@@ -137,21 +136,56 @@ class StepPrimitive final : public mx::Primitive {
       }
       return p;
     };
-    std::vector<KvSegment> segments;
     for (const KvRun& r : step_.view.runs) {
       const auto m = memory_of(r.tail ? *buffers_->tail : *buffers_->main);
-      segments.push_back({segment(m.k, r.begin), segment(m.v, r.begin), r.count});
+      attend.segments.push_back({segment(m.k, r.begin), segment(m.v, r.begin), r.count});
     }
-    mx::cpu::get_command_encoder(stream()).dispatch([a, segments = std::move(segments),
-                                                     first_key = step_.view.first_key,
-                                                     held = *buffers_]() mutable {
-      a.segments = segments.data();
-      a.num_segments = static_cast<int>(segments.size());
-      if (!first_key.empty()) a.first_key = first_key.data();
-      run_attention(a);
-    });
+    return attend;
   }
 
+  std::shared_ptr<Buffers> buffers_;
+  KvGeometry geometry_;
+  std::optional<KvQuantization> quantization_;  // from this step on
+  KvStep step_;
+  bool has_tokens_;
+};
+
+enum class Result { none, attention, floats };
+
+class StepPrimitive final : public KvPrimitive {
+ public:
+  StepPrimitive(mx::Stream s, std::shared_ptr<Buffers> buffers, KvGeometry geometry,
+                std::optional<KvQuantization> quantization, KvStep step, bool has_tokens,
+                Result result, AttentionOptions o)
+      : KvPrimitive(s, std::move(buffers), geometry, quantization, std::move(step), has_tokens),
+        result_(result),
+        o_(std::move(o)) {}
+
+  // in: version [, k, v] [, q [, mask] [, sinks]]; out: version [, y] or [, keys, values]
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    next_version(out[0]);
+    std::vector<Transfer> transfers = prepare();
+    size_t next = 1;
+    if (has_tokens_) {
+      const auto k = with_dense_rows(in[next++], stream()),
+                 v = with_dense_rows(in[next++], stream());
+      if (!step_.write.empty()) transfers.push_back(write(plane_of(k), plane_of(v)));
+    }
+    auto& encoder = mx::cpu::get_command_encoder(stream());
+    if (!transfers.empty())
+      encoder.dispatch([transfers = std::move(transfers), g = geometry_, q = quantization_] {
+        run(transfers, g, q);
+      });
+    if (result_ == Result::attention) {
+      const auto q = with_dense_rows(in[next], stream());
+      Attend attend = attend_to_view();
+      set_query(attend.args, q, out[1], o_, in.data() + next + 1);
+      encoder.dispatch([attend = std::move(attend)]() mutable { attend.run(); });
+    }
+    if (result_ == Result::floats) give_floats(out[1], out[2]);
+  }
+
+ private:
   // The view as arrays: the buffer itself where the slots lie in order, else a copy.
   void give_floats(mx::array& keys, mx::array& values) {
     const auto& runs = step_.view.runs;
@@ -176,13 +210,93 @@ class StepPrimitive final : public mx::Primitive {
     out.copy_shared_buffer(plane, plane.strides(), flags, dense ? out.size() : plane.size() - gap);
   }
 
-  std::shared_ptr<Buffers> buffers_;
-  KvGeometry geometry_;
-  std::optional<KvQuantization> quantization_;  // from this step on
-  KvStep step_;
-  bool has_tokens_;
   Result result_;
   AttentionOptions o_;
+};
+
+// A whole layer around the append (decoder_step.h), as one task.
+class LayerStepPrimitive final : public KvPrimitive {
+ public:
+  LayerStepPrimitive(mx::Stream s, std::shared_ptr<Buffers> buffers, KvGeometry geometry,
+                     std::optional<KvQuantization> quantization, KvStep kv, LayerPlan::Step step,
+                     std::shared_ptr<const LayerPlan> plan, const AttentionOptions& o)
+      : KvPrimitive(s, std::move(buffers), geometry, quantization, std::move(kv), true),
+        layer_(step),
+        plan_(std::move(plan)),
+        scale_(o.scale),
+        softcap_(o.softcap),
+        causal_(o.causal),
+        window_(o.causal ? o.window.value_or(0) : 0) {}
+
+  const char* name() const override { return "mlxcpp::LayerStep"; }
+
+  // in: version, x [, inv_freq [, positions]]; out: version, y
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    next_version(out[0]);
+    const auto x = quant::dense(in[1], stream());
+    out[1].set_data(mx::allocator::malloc(out[1].nbytes()));
+    LayerPlan::Step s = layer_;
+    s.x = s.residual = x.data<float>();
+    s.y = out[1].data<float>();
+    if (in.size() > 2) s.inv_freq = in[2].data<float>();
+    if (in.size() > 3) {
+      const auto starts = quant::dense(in[3], stream());
+      s.starts = starts.data<int>();
+      s.one_start = starts.size() == 1;
+    }
+
+    std::vector<Transfer> transfers = prepare();
+    Attend attend = attend_to_view();
+    AttentionArgs& a = attend.args;
+    a.scale = scale_;
+    a.softcap = softcap_;
+    a.causal = causal_;
+    a.window = window_;
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [s, plan = plan_, attend = std::move(attend), transfers = std::move(transfers),
+         to = write({}, {}), g = geometry_, q = quantization_]() mutable {
+          plan->run(s, [&](const StepHeads& heads, float* y) {
+            to.from_memory = {plane(heads.k, s), plane(heads.v, s), false};
+            transfers.push_back(to);
+            run(transfers, g, q);
+            set_heads(attend.args, heads.q, s, *plan, y);
+            attend.run();
+          });
+        });
+  }
+
+ private:
+  static KvPlane plane(const StepHeads::Plane& p, const LayerPlan::Step& s) {
+    KvPlane out;
+    out.data = reinterpret_cast<const std::byte*>(p.data);
+    out.token = static_cast<ptrdiff_t>(p.token * sizeof(float));
+    out.head = static_cast<ptrdiff_t>(p.head * sizeof(float));
+    out.batch = out.token * s.length;
+    return out;
+  }
+  static void set_heads(AttentionArgs& a, const StepHeads::Plane& q, const LayerPlan::Step& s,
+                        const LayerPlan& plan, float* y) {
+    const AttentionPart& p = *plan.part().attention;
+    a.batch = s.batch;
+    a.heads = p.heads;
+    a.queries = s.length;
+    a.dim = a.value_dim = p.head_dim;
+    const KvPlane from = plane(q, s);
+    a.q = from.data;
+    a.q_batch = from.batch;
+    a.q_head = from.head;
+    a.q_token = from.token;
+    a.out = reinterpret_cast<std::byte*>(y);
+    a.out_head = static_cast<ptrdiff_t>(p.head_dim * sizeof(float));
+    a.out_token = a.out_head * p.heads;
+    a.out_batch = a.out_token * s.length;
+  }
+
+  LayerPlan::Step layer_;
+  std::shared_ptr<const LayerPlan> plan_;
+  float scale_, softcap_;
+  bool causal_;
+  int window_;
 };
 
 class CpuKvStore final : public KvStoreBase {
@@ -203,6 +317,52 @@ class CpuKvStore final : public KvStoreBase {
                          {{g.batch, g.heads, count, g.dim}, {g.batch, g.heads, count, g.value_dim}},
                          {g.dtype, g.dtype});
     return {out[1], out[2]};
+  }
+  std::optional<mx::array> layer_step(const KvStep& step, const mx::array& x,
+                                      const std::shared_ptr<const LayerPlan>& plan,
+                                      const std::optional<StepRope>& rope,
+                                      const AttentionOptions& o) override {
+    const AttentionPart& p = *plan->part().attention;
+    const bool fits = x.ndim() == 3 && x.dtype() == mx::float32 && x.size() > 0 &&
+                      x.shape(0) * x.shape(1) <= kStepRows && x.shape(2) == plan->hidden() &&
+                      !o.mask && !o.sinks && o.window.value_or(1) >= 1 && o.softcap >= 0.0f;
+    const KvGeometry geometry{fits ? x.shape(0) : 0, p.kv_heads, p.head_dim, p.head_dim,
+                              mx::float32};
+    if (!fits || (geometry_ && *geometry_ != geometry)) return std::nullopt;
+    LayerPlan::Step s{.batch = x.shape(0),
+                      .length = x.shape(1),
+                      .precision = precision(),
+                      .x = nullptr,
+                      .residual = nullptr,
+                      .y = nullptr};
+    Arrays inputs{version_, x};
+    if (rope) {
+      const StepRope& t = *rope;
+      if (t.dims > p.head_dim || t.inv_freq.shape() != mx::Shape{t.dims / 2}) return std::nullopt;
+      s.rope_dims = t.dims;
+      s.traditional = t.traditional;
+      s.rope_scale = t.scale;
+      inputs.push_back(t.inv_freq);
+      if (const int* start = std::get_if<int>(&rope->positions)) {
+        s.start = *start;
+      } else {
+        const auto& starts = std::get<mx::array>(rope->positions);
+        if (starts.dtype() != mx::int32 || starts.ndim() > 1 ||
+            (starts.size() != 1 && starts.size() != static_cast<size_t>(s.batch)))
+          return std::nullopt;
+        inputs.push_back(starts);
+      }
+    }
+    geometry_ = geometry;
+    begin(step);
+    const auto stream = mx::default_stream(mx::Device::cpu);
+    auto out =
+        mx::array::make_arrays({{1}, x.shape()}, {mx::int32, mx::float32},
+                               std::make_shared<LayerStepPrimitive>(
+                                   stream, buffers_, *geometry_, quantization_, step, s, plan, o),
+                               inputs);
+    version_ = out[0];
+    return out[1];
   }
   mx::array attend(const KvView& view, const mx::array& q, const AttentionOptions& o) override {
     KvStep step;

@@ -8,6 +8,7 @@
 #include <mlx/mlx.h>
 
 #include "kernels/attention.h"
+#include "kernels/decoder_step.h"
 
 namespace mlxcpp::kernels {
 
@@ -75,6 +76,15 @@ class KvStore {
                            const mx::array& v, const AttentionOptions& o) = 0;
   virtual std::pair<mx::array, mx::array> append(const KvStep& step, const mx::array& k,
                                                  const mx::array& v) = 0;
+  // A layer's step on x [B, L, hidden] with `step` in it: what `plan` computes, which has
+  // attention. None where the store cannot (another device, keys and values that are no f32, a
+  // layer that does not fit): nothing has happened then. `o` has neither mask nor sinks.
+  virtual std::optional<mx::array> layer_step(const KvStep&, const mx::array& /*x*/,
+                                              const std::shared_ptr<const LayerPlan>&,
+                                              const std::optional<StepRope>&,
+                                              const AttentionOptions& /*o*/) {
+    return std::nullopt;
+  }
   // Attends to the view of the last step again.
   virtual mx::array attend(const KvView& view, const mx::array& q, const AttentionOptions& o) = 0;
   // Does `step` without new tokens.

@@ -11,6 +11,8 @@ namespace mlxcpp::kernels {
 struct KvGeometry {
   int batch = 0, heads = 0, dim = 0, value_dim = 0;
   mx::Dtype dtype = mx::float32;
+
+  bool operator==(const KvGeometry&) const = default;
 };
 
 // Slots of keys and values: planes [B, Hkv, slots, ...] in the order of KvStore::contents().

@@ -17,7 +17,6 @@
 #include "kernels/thread_pool.h"
 
 namespace mlxcpp::kernels::quant {
-namespace {
 
 const Loops& loops() {
 #if defined(__x86_64__)
@@ -27,16 +26,23 @@ const Loops& loops() {
   return generic_loops();
 }
 
-Number number_of(mx::Dtype dtype) {
-  if (dtype == mx::float16) return Number::f16;
-  return dtype == mx::bfloat16 ? Number::bf16 : Number::f32;
+Planes planes_for(const QuantType& type, Precision p) {
+  // The values of mxfp8 span 18 bits.
+  if (type.mode == QuantMode::mxfp8 || p == Precision::exact) return Planes::real;
+  return p == Precision::fast ? Planes::one : Planes::two;
 }
 
-size_t size_of(Number n) { return n == Number::f32 ? 4 : 2; }
+// Large enough to be worth handing out, and several for each thread where there is enough work.
+size_t chunk_rows(size_t rows, size_t work_per_row) {
+  const size_t threads = num_threads();
+  const size_t per_thread = rows * work_per_row / threads >> 16;
+  const size_t chunks = threads * std::clamp<size_t>(per_thread, 1, 8);
+  return ((rows - 1) / chunks / 32 + 1) * 32;
+}
 
-// The array itself, or a dense copy that the stream makes before what is dispatched next.
-mx::array dense(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
+mx::array dense(const mx::array& a, mx::Stream s) {
   if (a.flags().row_contiguous) return a;
+  auto& encoder = mx::cpu::get_command_encoder(s);
   mx::array copy(a.shape(), a.dtype(), nullptr, {});
   copy.set_data(mx::allocator::malloc(copy.nbytes()));
   encoder.add_temporary(copy);
@@ -59,6 +65,15 @@ mx::array dense(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
   });
   return copy;
 }
+
+namespace {
+
+Number number_of(mx::Dtype dtype) {
+  if (dtype == mx::float16) return Number::f16;
+  return dtype == mx::bfloat16 ? Number::bf16 : Number::f32;
+}
+
+size_t size_of(Number n) { return n == Number::f32 ? 4 : 2; }
 
 // Memory of this thread, aligned to 64; valid until the next call.
 class Scratch {
@@ -113,43 +128,17 @@ struct Stack {
 };
 
 // inputs[from...]: weight, scales, biases.
-Stack view(const QuantType& type, const Arrays& inputs, size_t from,
-           mx::cpu::CommandEncoder& encoder) {
-  const auto get = [&](size_t i) { return dense(inputs[from + i], encoder); };
+Stack view(const QuantType& type, const Arrays& inputs, size_t from, mx::Stream stream) {
+  const auto get = [&](size_t i) { return dense(inputs[from + i], stream); };
   const size_t parts = inputs.size() - from;
-  const mx::array weight = get(0);
+  const auto maybe = [&](size_t i) { return i < parts ? std::optional(get(i)) : std::nullopt; };
+  const QuantizedMatrix w{type, get(0), maybe(1), maybe(2)};
   Stack s;
-  s.rows = weight.shape(-2);
-  s.first = {.mode = type.mode,
-             .bits = type.bits,
-             .group_size = type.group_size,
-             .cols = QuantizedMatrix{type, weight, {}, {}}.cols(),
-             .data = weight.data<uint8_t>(),
-             .row_bytes = weight.shape(-1) * weight.itemsize()};
+  s.rows = w.rows();
+  s.first = matrix_of(w);
   s.data_step = s.rows * s.first.row_bytes;
-  if (parts > 1) {
-    const mx::array scales = get(1);
-    s.first.scales = scales.data<uint8_t>();
-    s.first.scale_number = number_of(scales.dtype());
-    s.scale_step = s.rows * scales.shape(-1) * scales.itemsize();
-  }
-  if (parts > 2) s.first.biases = get(2).data<uint8_t>();
+  if (w.scales) s.scale_step = s.rows * w.scales->shape(-1) * w.scales->itemsize();
   return s;
-}
-
-Planes planes_for(const QuantType& type, Precision p) {
-  // The values of mxfp8 span 18 bits.
-  if (type.mode == QuantMode::mxfp8 || p == Precision::exact) return Planes::real;
-  return p == Precision::fast ? Planes::one : Planes::two;
-}
-
-// Weight rows per chunk of a parallel loop: large enough to be worth handing out, and several for
-// each thread where there is enough work.
-size_t chunk_rows(size_t rows, size_t work_per_row) {
-  const size_t threads = num_threads();
-  const size_t per_thread = rows * work_per_row / threads >> 16;
-  const size_t chunks = threads * std::clamp<size_t>(per_thread, 1, 8);
-  return ((rows - 1) / chunks / 32 + 1) * 32;
 }
 
 constexpr size_t align_up(size_t n) { return (n + 63) / 64 * 64; }
@@ -289,8 +278,8 @@ class QuantizedMatmul final : public ProductPrimitive {
     out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
     if (out[0].size() == 0) return;
     auto& encoder = mx::cpu::get_command_encoder(stream());
-    const mx::array x = dense(in[0], encoder);
-    const Stack w = view(type_, in, 1, encoder);
+    const mx::array x = dense(in[0], stream());
+    const Stack w = view(type_, in, 1, stream());
     const Product p = product(w, precision_, type_, x, out[0]);
     encoder.dispatch([w, p] {
       uint8_t* packed = packed_scratch.get(p.m * p.packed_bytes(w.first));
@@ -331,8 +320,8 @@ class GatherQuantizedMatmul final : public ProductPrimitive {
     out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
     if (out[0].size() == 0) return;
     auto& encoder = mx::cpu::get_command_encoder(stream());
-    const mx::array x = dense(in[0], encoder), experts = dense(in[1], encoder);
-    const Stack w = view(type_, in, 2, encoder);
+    const mx::array x = dense(in[0], stream()), experts = dense(in[1], stream());
+    const Stack w = view(type_, in, 2, stream());
     const Product p = product(w, precision_, type_, x, out[0]);
     encoder.dispatch([w, p, ids = experts.data<uint32_t>(),
                       count = static_cast<uint32_t>(in[2].shape(0))] { run(w, p, ids, count); });
@@ -393,9 +382,9 @@ class DequantizeRows final : public QuantPrimitive {
     out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
     if (out[0].size() == 0) return;
     auto& encoder = mx::cpu::get_command_encoder(stream());
-    const Stack w = view(type_, in, chosen_ ? 1 : 0, encoder);
+    const Stack w = view(type_, in, chosen_ ? 1 : 0, stream());
     const Number number = number_of(out[0].dtype());
-    const int32_t* ids = chosen_ ? dense(in[0], encoder).data<int32_t>() : nullptr;
+    const int32_t* ids = chosen_ ? dense(in[0], stream()).data<int32_t>() : nullptr;
     encoder.dispatch([w, ids, number, y = out[0].data<uint8_t>(), loops = &loops(),
                       arithmetic = arithmetic_of(type_, w.first.scale_number, number),
                       n = out[0].size() / w.first.cols] {
@@ -433,6 +422,21 @@ Arrays parts_of(const QuantizedMatrix& w, Arrays before) {
 }
 
 }  // namespace
+
+Matrix matrix_of(const QuantizedMatrix& w) {
+  Matrix m{.mode = w.type.mode,
+           .bits = w.type.bits,
+           .group_size = w.type.group_size,
+           .cols = w.cols(),
+           .data = w.weight.data<uint8_t>(),
+           .row_bytes = w.weight.shape(-1) * w.weight.itemsize()};
+  if (w.scales) {
+    m.scales = w.scales->data<uint8_t>();
+    m.scale_number = number_of(w.scales->dtype());
+  }
+  if (w.biases) m.biases = w.biases->data<uint8_t>();
+  return m;
+}
 
 mx::array matmul_op(const mx::array& x, const QuantizedMatrix& w, mx::Stream s) {
   mx::Shape shape = x.shape();

@@ -1,6 +1,9 @@
 // The presets of mlx-swift-examples (LLMModelFactory.swift at 55daf5b), in its order.
 #include "llm/presets.h"
 
+#include <array>
+#include <utility>
+
 namespace mlxcpp::llm {
 
 const ModelPresets& presets() {
@@ -81,6 +84,44 @@ const ModelPresets& presets() {
       {.id = "mlx-community/exaone-4.0-1.2b-4bit", .default_prompt = "Why is the sky blue?"},
   });
   return table;
+}
+
+std::string_view model_type_of(const ModelConfiguration& preset) {
+  // The first name that the id has.
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 29> kTypes = {{
+      {"CodeLlama", "llama"},
+      {"Llama-3", "llama"},
+      {"SmolLM-", "llama"},
+      {"R1-Distill-Qwen", "qwen2"},
+      {"Qwen1.5", "qwen2"},
+      {"Qwen2.5", "qwen2"},
+      {"AceReason", "acereason"},
+      {"DeepSeek-R1", "deepseek_v3"},
+      {"gemma-3n", "gemma3n"},
+      {"gemma-3", "gemma3_text"},
+      {"gemma-2-", "gemma2"},
+      {"gemma", "gemma"},
+      {"granite", "granite"},
+      {"Mistral", "mistral"},
+      {"OpenELM", "openelm"},
+      {"Phi-3.5-MoE", "phimoe"},
+      {"Phi-3", "phi3"},
+      {"phi-2", "phi"},
+      {"Qwen3-30B-A3B", "qwen3_moe"},
+      {"Qwen3", "qwen3"},
+      {"MiMo", "mimo"},
+      {"GLM-4", "glm4"},
+      {"bitnet", "bitnet"},
+      {"SmolLM3", "smollm3"},
+      {"ERNIE-4.5", "ernie4_5"},
+      {"LFM2", "lfm2"},
+      {"Baichuan-M1", "baichuan_m1"},
+      {"exaone-4", "exaone4"},
+      {"smollm2", "llama"},
+  }};
+  for (const auto& [name, type] : kTypes)
+    if (preset.id.find(name) != std::string::npos) return type;
+  return "";
 }
 
 }  // namespace mlxcpp::llm

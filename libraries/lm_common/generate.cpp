@@ -107,12 +107,13 @@ Generator::Generator(const LanguageModel& model, Caches& caches, LMInput input, 
   tokens_.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(cached));
   info_.prompt_tokens = static_cast<int>(prompt.size());
   info_.cached_tokens = static_cast<int>(cached);
+  logged_end_ = cached;
   expect(caches_, static_cast<int>(prompt.size() - cached));
 }
 
 bool Generator::step(std::deque<Generation>& out) {
   if (phase_ == Phase::done) return false;
-  if (begun_ == Clock::time_point()) begun_ = Clock::now();
+  if (begun_ == Clock::time_point()) logged_time_ = begun_ = Clock::now();
   const Phase phase = std::exchange(phase_, Phase::done);  // an exception ends the answer
   if (options_.stop.stop_requested()) {
     finish(StopReason::cancelled, out);
@@ -147,6 +148,7 @@ void Generator::prefill() {
   for (const auto& cache : caches_)
     for (const mx::array& a : cache->state()) state.push_back(a);
   mx::eval(state);
+  log_step("prefill", tokens_.size());
   phase_ = Phase::prefill;
 }
 
@@ -158,6 +160,14 @@ void Generator::launch(mx::array hidden) {
   std::vector<mx::array> wanted{next_->token};
   if (next_->logprob) wanted.push_back(*next_->logprob);
   mx::async_eval(std::move(wanted));
+}
+
+// The time since the step before. Of a step that was computed ahead, it is what the reader waited.
+void Generator::log_step(std::string_view what, size_t end) {
+  if (!log::enabled(log::Level::debug)) return;
+  const auto now = Clock::now();
+  log::debug("{}: tokens {} to {}, {:.2f} ms", what, std::exchange(logged_end_, end), end,
+             1e3 * seconds(now - std::exchange(logged_time_, now)));
 }
 
 bool Generator::full() const {
@@ -184,6 +194,8 @@ void Generator::decode(std::deque<Generation>& out) {
     info_.first_token_seconds = seconds(time - requested_);
   }
   info_.generation_seconds = seconds(time - first_);
+  log_step(info_.generation_tokens == 1 ? "prefill and first token" : "decode",
+           static_cast<size_t>(info_.prompt_tokens + info_.generation_tokens));
   if (!last) tokens_.push_back(token.id);
 
   if (!options_.parameters.ignore_eos && options_.eos.contains(token.id)) {

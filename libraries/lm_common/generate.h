@@ -10,6 +10,7 @@
 #include <set>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -120,6 +121,7 @@ class Generator {
   void limit_reasoning();
   void finish(StopReason reason, std::deque<Generation>& out);
   bool full() const;  // no token may follow
+  void log_step(std::string_view what, size_t end);
 
   const LanguageModel& model_;
   Caches& caches_;
@@ -138,6 +140,9 @@ class Generator {
   bool thought_ended_ = false;           // by them, once an answer
   GenerationInfo info_;
   Clock::time_point requested_, begun_, first_;
+  // Of the step that the debug log had last: when and at which token it ended.
+  Clock::time_point logged_time_;
+  size_t logged_end_ = 0;
 };
 
 // A range over the events of an answer: `for (const Generation& g : stream)`. It pulls: each step

@@ -67,11 +67,16 @@ std::optional<kernels::QuantType> quant_type_at(const Quantization& quantization
   return quantization.at(path);
 }
 
-void describe_weights(LanguageModel& model) {
+// The debug log's account of a model: its configuration, every tensor.
+void describe(const ModelContext& context, const std::string& where) {
   if (!log::enabled(log::Level::debug)) return;
-  model.for_each_param([](const std::string& path, nn::Param& p) {
+  for (const auto& [key, value] : context.config.items())
+    log::debug("{}: {}: {}", where, key,
+               value.dump(-1, ' ', false, Json::error_handler_t::replace));
+  context.model->for_each_param([](const std::string& path, nn::Param& p) {
     if (p) log::debug("{}: {} [{}]", path, fmt::streamed(p->dtype()), fmt::join(p->shape(), ", "));
   });
+  log::debug("{} parameters, {} bytes", context.model->num_parameters(), context.model->nbytes());
 }
 
 bool is_text_only(const ModelTypes::Entry& entry, const Checkpoint& checkpoint) {
@@ -106,7 +111,7 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   const bool text_only = is_text_only(entry, checkpoint);
   context.model = make_language_model(std::move(checkpoint), types, where);
   context.model->eval();
-  describe_weights(*context.model);
+  describe(context, where);
   context.tokenizer = tokenizer.get();
   if (entry.processor && !text_only)
     context.processor = entry.processor(context.config, files.folder);
@@ -198,20 +203,22 @@ GenerationStream ModelContext::generate(LMInput input, Caches& caches,
                           generate_options(std::move(parameters), std::move(stop)));
 }
 
-std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
-                                                   std::string_view where) {
-  const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
-  std::unique_ptr<LanguageModel> model =
-      (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
-  nn::Weights weights = model->sanitize(std::move(checkpoint.weights));
-  const Quantization& quantization = checkpoint.quantization;
-  nn::quantize(*model, [&](const std::string& path, const nn::Module&) {
+void put_weights(nn::Module& model, nn::Weights weights, const Quantization& quantization) {
+  nn::quantize(model, [&](const std::string& path, const nn::Module&) {
     auto type = quant_type_at(quantization, path);
     // As mlx_lm: what has no scales was left as it was, whatever the setting for all says.
     if (type && !type->is_gguf() && !weights.contains(path + ".scales")) type.reset();
     return type;
   });
-  nn::load(*model, std::move(weights));
+  nn::load(model, std::move(weights));
+}
+
+std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
+                                                   std::string_view where) {
+  const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
+  std::unique_ptr<LanguageModel> model =
+      (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
+  put_weights(*model, model->sanitize(std::move(checkpoint.weights)), checkpoint.quantization);
   return model;
 }
 

@@ -38,6 +38,7 @@ RMSNorm::RMSNorm(int dims, float eps, bool plus_one)
 }
 
 mx::array RMSNorm::gain() const {
+  if (!plus_one_) return *weight;
   const auto sum = [&] { return mx::astype(*weight, mx::float32) + mx::array(1.0f); };
   if (weight->is_tracer()) return sum();  // inside grad or compile: of this trace only
   // Holding the array that the sum was made of keeps its id from being given to another.

@@ -17,9 +17,10 @@ class RMSNorm final : public Layer {
   mx::array operator()(const mx::array& x) const override;
   std::string settings() const override;
 
- private:
-  mx::array gain() const;  // 1 + weight in float32
+  mx::array gain() const;  // what it multiplies by: weight, or 1 + weight in float32
+  float eps() const { return eps_; }
 
+ private:
   float eps_;
   bool plus_one_;
   mutable std::optional<std::pair<mx::array, mx::array>> gain_;  // of which weight, and the sum
@@ -37,6 +38,8 @@ class LayerNorm final : public Layer {
 
   mx::array operator()(const mx::array& x) const override;
   std::string settings() const override;
+
+  float eps() const { return eps_; }
 
  private:
   int dims_;

@@ -386,19 +386,22 @@ RoPE::Frequencies RoPE::frequencies(int length) const {
 
 mx::array RoPE::operator()(const mx::array& x, const kernels::Positions& positions,
                            int expected_length) const {
-  if (const auto* several = std::get_if<mx::array>(&positions); several && several->ndim() == 3)
-    return multimodal(x, *several);
-  const auto run = [&](const Table& t) {
-    return kernels::rope(x, dims_, traditional_, t.inv_freq, t.scale, positions);
-  };
-  if (!depends_on_length()) return run(short_);
-  if (const auto* offsets = std::get_if<mx::array>(&positions))
-    return rows_of_own_length(x, *offsets);
-  const int length = std::max(std::get<int>(positions) + x.shape(-2), expected_length);
+  if (const auto t = table_for(positions, x.shape(-2), expected_length))
+    return kernels::rope(x, dims_, traditional_, t->inv_freq, t->scale, positions);
+  const auto& several = std::get<mx::array>(positions);
+  return several.ndim() == 3 ? multimodal(x, several) : rows_of_own_length(x, several);
+}
+
+std::optional<RoPE::Table> RoPE::table_for(const kernels::Positions& positions, int L,
+                                           int expected_length) const {
+  const auto* several = std::get_if<mx::array>(&positions);
+  if (several && (several->ndim() == 3 || depends_on_length())) return std::nullopt;
+  if (!depends_on_length()) return short_;
+  const int length = std::max(std::get<int>(positions) + L, expected_length);
   if (config_.type == RopeType::longrope)
-    return run(length > config_.original_max_position_embeddings ? long_ : short_);
-  if (length <= config_.max_position_embeddings) return run(short_);
-  return run(table(frequencies(length)));
+    return length > config_.original_max_position_embeddings ? long_ : short_;
+  if (length <= config_.max_position_embeddings) return short_;
+  return table(frequencies(length));
 }
 
 // Row b has reached offsets[b] + L tokens: a number known only when the graph is evaluated, so the

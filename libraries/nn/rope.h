@@ -81,15 +81,20 @@ class RoPE final : public Module {
   };
   Frequencies frequencies(int length) const;
 
-  int dims() const { return dims_; }  // that turn
-  std::string settings() const override;
-
- private:
   // A set of frequencies in the form that the kernel takes.
   struct Table {
     mx::array inv_freq;  // f32 [dims/2]
     float scale;
   };
+  // The one that turns all rows of such a call on L tokens; none where each row needs its own.
+  std::optional<Table> table_for(const kernels::Positions& positions, int L,
+                                 int expected_length = 0) const;
+
+  int dims() const { return dims_; }  // that turn
+  bool traditional() const { return traditional_; }
+  std::string settings() const override;
+
+ private:
   static Table table(const Frequencies& f);
   bool depends_on_length() const;
   mx::array rows_of_own_length(const mx::array& x, const mx::array& offsets) const;

@@ -48,6 +48,8 @@ int mlxcpp_tokenizer_from_file(MlxcppSlice format, MlxcppSlice file, MlxcppSlice
 int mlxcpp_tokenizer_from_gguf(MlxcppSlice options, const MlxcppGgufArrays* arrays,
                                MlxcppTokenizer** out, MlxcppBuffer* error);
 void mlxcpp_tokenizer_delete(MlxcppTokenizer* tokenizer);
+int mlxcpp_tokenizer_to_json(const MlxcppTokenizer* tokenizer, MlxcppBuffer* text,
+                             MlxcppBuffer* error);
 int mlxcpp_tokenizer_ids(const MlxcppTokenizer* tokenizer, MlxcppSlice text, bool add_special,
                          MlxcppBuffer* ids, MlxcppBuffer* error);
 int mlxcpp_tokenizer_encode(const MlxcppTokenizer* tokenizer, MlxcppSlice text,

@@ -217,6 +217,14 @@ std::string Tokenizer::decode(std::span<const int> ids, bool skip_special_tokens
   return text.text();
 }
 
+std::string Tokenizer::to_json() const {
+  text_abi::Buffer text;
+  text_abi::call(impl_->where, [&](MlxcppBuffer* error) {
+    return mlxcpp_tokenizer_to_json(impl_->handle, text.out(), error);
+  });
+  return text.text();
+}
+
 int Tokenizer::vocab_size() const {
   return static_cast<int>(mlxcpp_tokenizer_vocab_size(impl_->handle));
 }

@@ -66,6 +66,9 @@ class Tokenizer {
   // Ids that the vocabulary has not are left out.
   std::string decode(std::span<const int> ids, bool skip_special_tokens = false) const;
 
+  // The text of a tokenizer.json with the same behaviour.
+  std::string to_json() const;
+
   int vocab_size() const;  // with added tokens
   std::optional<int> token_to_id(std::string_view token) const;
   std::string id_to_token(int id) const;  // as the vocabulary spells it; "" when it has not the id

@@ -4,6 +4,7 @@
 #include "core/atomic_file.h"
 #include "golden/fixture.h"
 #include "llm/registry.h"
+#include "lm_common/head_rows.h"
 #include "lm_common/model_context.h"
 #include "nn/quantized.h"
 #include "support/temp_folder.h"

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "../support/throws.h"
+#include "llm/presets.h"
 #include "llm/registry.h"
 
 namespace mlxcpp::llm {
@@ -45,6 +46,9 @@ const Case kCases[] = {
     {"qwen3_moe", R"({"moe_intermediate_size": -2})", "moe_intermediate_size"},
     {"qwen3_moe", R"({"router_temperature": 2})", "router_temperature"},
     {"smollm3", R"({"no_rope_layers": [1, 1]})", "no_rope_layers"},
+    {"phimoe", R"({"router_jitter_noise": -1})", "router_jitter_noise"},
+    {"phimoe", R"({"num_experts_per_tok": 9})", "num_experts_per_tok"},
+    {"phimoe", R"({"rope_scaling": {"type": "linear", "factor": 2.0}})", "longrope"},
 };
 
 class BadConfig : public ::testing::TestWithParam<Case> {};
@@ -56,6 +60,11 @@ TEST_P(BadConfig, IsRefusedByName) {
   EXPECT_NO_THROW(model_types().make(config));
   config.merge_patch(Json::parse(GetParam().change));
   EXPECT_THAT(test::error_of([&] { model_types().make(config); }), HasSubstr(GetParam().expected));
+}
+
+TEST(Presets, AreOfTypesThatAreThere) {
+  for (const ModelConfiguration& preset : presets().all())
+    EXPECT_TRUE(model_types().contains(std::string(model_type_of(preset)))) << preset.id;
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, BadConfig, ::testing::ValuesIn(kCases));

@@ -57,6 +57,50 @@ TEST(Route, OnlyTheBestGroups) {
   EXPECT_TRUE(got.contains(4) && got.contains(5));
 }
 
+TEST(Route, NextToTheBestWhatComesClose) {
+  RoutingOptions o{.num_experts = 4, .num_experts_per_tok = 2, .scores = Scores::sparse_mixer};
+  o.sparse_mixer_band = 0.1f;
+  const auto got = chosen({10, 9.5, 1, 9.45}, o);
+  ASSERT_EQ(got.size(), 2u);
+  EXPECT_NEAR(got.at(0), 1 / (1 + std::exp(-0.5) + std::exp(-0.55)), 1e-6);
+  EXPECT_NEAR(got.at(1), 1 / (1 + std::exp(-0.05)), 1e-6);
+}
+
+// What is being differentiated goes by plain operations.
+TEST(Route, TheLoopIsThePlainOperations) {
+  std::vector<RoutingOptions> all(5, {.num_experts = 16, .num_experts_per_tok = 3});
+  all[1].norm_topk_prob = true;
+  all[1].routed_scaling_factor = 2.5f;
+  all[2].scores = Scores::sigmoid;
+  all[2].n_group = 4;
+  all[2].topk_group = 2;
+  all[3] = all[2];
+  all[3].group_score = RoutingOptions::GroupScore::best;
+  all[4].scores = Scores::sparse_mixer;
+  const auto x = mx::random::normal({7, 16}, mx::float32, mx::random::key(3));
+  const auto bias = mx::random::uniform({16}, mx::float32, mx::random::key(4));
+  for (const RoutingOptions& o : all)
+    for (const bool corrected : {false, true}) {
+      const auto outcome = [&](const std::vector<mx::array>& in) {
+        const Routing r = route(in[0], o, corrected ? std::optional(bias) : std::nullopt);
+        const auto place = mx::astype(r.experts, mx::float32) + mx::array(1.0f);
+        return std::vector{mx::sum(r.weights * place, -1)};
+      };
+      const auto traced = mx::vjp(outcome, {x}, {mx::ones({7})}).first[0];
+      EXPECT_TRUE(mx::allclose(outcome({x})[0], traced, 1e-5, 1e-6).item<bool>());
+    }
+  EXPECT_THROW(route(mx::zeros({1, 5}), all[0]), Error);
+}
+
+TEST(WeighedSum, IsThatOfPlainOperations) {
+  for (const int tokens : {1, 3, 40}) {  // the last goes by plain operations
+    const auto y = mx::random::normal({tokens, 4, 512}, mx::float32, mx::random::key(5));
+    const auto w = mx::random::normal({tokens, 4}, mx::float32, mx::random::key(6));
+    const auto want = mx::sum(y * mx::expand_dims(w, -1), -2);
+    EXPECT_TRUE(mx::allclose(weighed_sum(y, w), want, 1e-5, 1e-6).item<bool>());
+  }
+}
+
 TEST(Route, NumbersThatDoNotFit) {
   const auto text = [](RoutingOptions o) {
     return test::error_of([&] { o.check("config.json"); });

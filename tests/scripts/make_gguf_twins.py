@@ -5,6 +5,8 @@ the numbers of its twin.
     pip install numpy safetensors gguf [llama-cpp-python]
     python tests/scripts/make_gguf_twins.py [NAME ...]       # of FAMILIES below
     python tests/scripts/make_gguf_twins.py --check [NAME ...]  # greedy tokens of llama.cpp against the twin's
+    python tests/scripts/make_gguf_twins.py --out DIR [NAME ...]  # elsewhere: FURTHER ones, too, which are not kept in
+                                                                 # tests/golden for their size (tests/interop makes them)
 """
 import json
 import math
@@ -136,6 +138,39 @@ def deepseek_v3(w, c, weights):
         weights[name.replace("kv_b_proj", "v_b_proj")] = heads[:, nope:]
 
 
+def gemma(w, c, weights):
+    for name in weights:
+        if name.endswith("norm.weight"):
+            weights[name] = weights[name] + 1
+
+
+def phi2(w, c, weights):
+    w.add_rope_dimension_count(int(c["partial_rotary_factor"] * c["hidden_size"] / c["num_attention_heads"]))
+
+
+def phi3(w, c, weights):
+    scaling = c["rope_scaling"]
+    w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
+    for length in ("long", "short"):
+        weights[f"rope_factors_{length}.weight"] = np.array(scaling[f"{length}_factor"], np.float32)
+
+
+def cohere(w, c, weights):
+    w.add_logit_scale(c["logit_scale"])
+
+
+def granite(w, c, weights):
+    w.add_attention_scale(c["attention_multiplier"])
+    w.add_embedding_scale(c["embedding_multiplier"])
+    w.add_residual_scale(c["residual_multiplier"])
+    w.add_logit_scale(c["logits_scaling"])
+    permute_qk(c, weights)
+
+
+def glm4(w, c, weights):
+    w.add_rope_dimension_count(int(c["partial_rotary_factor"] * c["head_dim"]))
+
+
 def nothing(w, c, weights):
     pass
 
@@ -152,6 +187,16 @@ FAMILIES = {
     "qwen3": ("qwen3", nothing),
     "qwen3_moe-sparse": ("qwen3moe", qwen3_moe),
     "smollm3-every4": ("smollm3", llama),
+}
+
+FURTHER = {
+    "cohere": ("command-r", cohere),
+    "gemma": ("gemma", gemma),
+    "glm4": ("glm4", glm4),
+    "granite": ("granite", granite),
+    "phi": ("phi2", phi2),
+    "phi3": ("phi3", phi3),
+    "starcoder2": ("starcoder2", nothing),
 }
 
 
@@ -206,11 +251,10 @@ def common(w, c, weights):
     w.add_tokenizer_model("none")
 
 
-def write(name):
-    arch, finish = FAMILIES[name]
+def write(name, out):
+    arch, finish = (FAMILIES | FURTHER)[name]
     folder = GOLDEN / "llm" / name
     c, weights = checkpoint(folder)
-    out = GOLDEN / "gguf"
     out.mkdir(exist_ok=True)
     w = Writer(out / f"{name}.gguf", arch)
     common(w, c, weights)
@@ -238,13 +282,13 @@ def write(name):
     (out / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def check(name):
+def check(name, out):
     """llama.cpp's greedy choice at every step, fed the reference's tokens."""
     import llama_cpp
 
     golden = load_file(GOLDEN / "llm" / name / "golden.safetensors")
     abs_tolerance = json.loads((GOLDEN / "llm" / name / "golden.json").read_text())["tolerance"]["abs"]
-    model = llama_cpp.Llama(str(GOLDEN / "gguf" / f"{name}.gguf"), n_ctx=256, n_threads=1, n_batch=64,
+    model = llama_cpp.Llama(str(out / f"{name}.gguf"), n_ctx=256, n_threads=1, n_batch=64,
                             logits_all=True, verbose=False, flash_attn=False, type_k=0, type_v=0)
     prompt, generated = golden["prompt"][0], golden["generated"]
     model.eval([int(t) for t in (*prompt, *generated[:-1])])
@@ -258,11 +302,18 @@ def check(name):
 
 
 def main():
-    names = [a for a in sys.argv[1:] if not a.startswith("-")] or sorted(FAMILIES)
-    if "--check" in sys.argv:
-        raise SystemExit(0 if all([check(n) for n in names]) else 1)
+    arguments = sys.argv[1:]
+    out = GOLDEN / "gguf"
+    if "--out" in arguments:
+        at = arguments.index("--out")
+        out = Path(arguments[at + 1])
+        del arguments[at : at + 2]
+    names = [a for a in arguments if not a.startswith("-")]
+    names = names or sorted(FAMILIES if out == GOLDEN / "gguf" else FAMILIES | FURTHER)
+    if "--check" in arguments:
+        raise SystemExit(0 if all([check(n, out) for n in names]) else 1)
     for name in names:
-        write(name)
+        write(name, out)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ GROUP = 32
 WIDER = {
     "deepseek_v3": {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 32, "v_head_dim": 32,
                     "moe_intermediate_size": 32},
+    "granite": {"intermediate_size": 128},  # mlx_lm quantises its down_proj in groups of 64
 }
 # Name -> the fixture it is made from, the fields that differ, and for each layer the one of the fixture whose
 # tensors it has. These are what llama.cpp's graphs have: see make_gguf_twins.py.

@@ -4,7 +4,7 @@ formats' own Python libraries, and beside them expected.safetensors with what th
     pip install numpy safetensors gguf
     python tests/scripts/make_weights_fixtures.py [FOLDER_OF_LLM_FIXTURES]
 
-With the folder of golden language models, also gguf/names.json: per family the names that the gguf
+With the folder of golden language models, also gguf-names.json: per family the names that the gguf
 package gives to the tensors of its fixture.
 """
 import json
@@ -238,7 +238,7 @@ def make_names(fixtures):
                 continue
             if found := names.get_name(published, (".weight", ".bias")):
                 out[family][found] = published
-    (OUT / "gguf" / "names.json").write_text(json.dumps(out, indent=0))
+    (OUT / "gguf-names.json").write_text(json.dumps(out, indent=0))
 
 
 make_safetensors()

@@ -22,7 +22,7 @@ def main():
     args = parser.parse_args()
     offline = dict(os.environ, HF_HUB_OFFLINE="1")
     listed = subprocess.run([args.tool, "list", "llms"], capture_output=True, text=True, check=True)
-    presets = [line for line in listed.stdout.split("\n\n")[0].splitlines() if "/" in line]
+    presets = [line.strip() for line in listed.stdout.split("\n\n")[0].splitlines() if "/" in line]
     counts = {"ok": 0, "failed": 0, "not in the cache": 0}
     for preset in presets:
         begun = time.monotonic()

@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "support/real_model.h"
+#include "support/temp_folder.h"
 #include "text/gguf_vocabulary.h"
 #include "text/tokenizer.h"
 
@@ -31,6 +32,21 @@ TEST_P(RealModel, TokenIds) {
     EXPECT_EQ(tokenizer_->encode(item["text"].get<std::string>(), false),
               item["ids"].get<std::vector<int>>())
         << item["text"];
+}
+
+TEST_P(RealModel, AsTokenizerJsonItIsTheSame) {
+  const test::TempFolder folder;
+  folder.write("tokenizer.json", tokenizer_->to_json());
+  const auto again = Tokenizer::from_folder(folder.path());
+  for (const Json& item : golden_["tokenize"]) {
+    const auto text = item["text"].get<std::string>();
+    EXPECT_EQ(again->encode(text), tokenizer_->encode(text)) << text;
+    const auto ids = item["ids"].get<std::vector<int>>();
+    EXPECT_EQ(again->decode(ids, true), tokenizer_->decode(ids, true)) << text;
+  }
+  for (const Json& run : golden_["runs"])
+    EXPECT_EQ(again->encode(run["rendered"].get<std::string>(), false),
+              tokenizer_->encode(run["rendered"].get<std::string>(), false));
 }
 
 TEST_P(RealModel, DecodesWhatItEncodes) {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/json.h"
+#include "support/temp_folder.h"
 #include "text/tokenizer.h"
 
 namespace mlxcpp {
@@ -45,6 +46,16 @@ TEST_P(Golden, Ids) {
     if (test.contains("special")) {
       EXPECT_EQ(tokenizer_->encode(text), test["special"].get<std::vector<int>>()) << text;
     }
+  }
+}
+
+TEST_P(Golden, AsTokenizerJsonItIsTheSame) {
+  const test::TempFolder folder;
+  folder.write("tokenizer.json", tokenizer_->to_json());
+  const auto again = Tokenizer::from_folder(folder.path());
+  for (const Json& test : golden_["cases"]) {
+    const auto text = test["text"].get<std::string>();
+    EXPECT_EQ(again->encode(text), tokenizer_->encode(text)) << text;
   }
 }
 

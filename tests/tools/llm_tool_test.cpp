@@ -1,174 +1,352 @@
-// llm-tool as its users run it, with small models that see: from files to the tokens that the
-// Python pipeline gives, and what is refused.
+// llm-tool as its users run it, with the default model: answers, options, messages, exit states.
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "../support/unpacked_fixture.h"
 #include "core/json.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/throws.h"
 
 namespace mlxcpp {
 namespace {
 
-namespace fs = std::filesystem;
+using test::read_all;
+using test::TempFolder;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
-const fs::path kGolden = MLXCPP_GOLDEN;
+constexpr const char* kFrance = "--prompt 'What is the capital of France?' --max-tokens 12";
 
 class LlmTool : public ::testing::Test {
  protected:
   struct Outcome {
     int status;
-    std::string out, err;
+    std::string out, error;
   };
 
-  Outcome run(const std::string& arguments, const std::string& before = "") const {
-    const auto out = folder / "out", err = folder / "err";
-    const std::string command = fmt::format("{} '{}' {} >'{}' 2>'{}'", before, LLM_TOOL, arguments,
-                                            out.string(), err.string());
+  // `llm-tool ARGUMENTS` in a shell, with `environment` before it and `after` behind it.
+  Outcome run(const std::string& arguments, const std::string& environment = "",
+              const std::string& after = "") const {
+    const auto out = folder / "out", error = folder / "error";
+    const std::string command = fmt::format(
+        "{} HF_HUB_OFFLINE=1 XDG_STATE_HOME='{}' '{}' {} >'{}' 2>'{}' {}", environment,
+        folder.path().string(), LLM_TOOL, arguments, out.string(), error.string(), after);
     const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, test::read_all(out), test::read_all(err)};
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(error)};
   }
-  static std::string options(const fs::path& model) {
-    return fmt::format("--model '{}' --temperature 0 -m 16 --precision exact --json -q",
-                       model.string());
+  Json json(const std::string& arguments) const {
+    const auto outcome = run(arguments + " --json");
+    EXPECT_EQ(outcome.status, 0) << outcome.error;
+    EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1);
+    return parse_json(outcome.out, "--json");
+  }
+  // One line on stderr, which it gives.
+  std::string fault(int status, const std::string& arguments) const {
+    const auto outcome = run(arguments + " --quiet");
+    EXPECT_EQ(outcome.status, status) << arguments << outcome.error;
+    EXPECT_THAT(outcome.out, IsEmpty()) << arguments;
+    if (status == 1) {
+      EXPECT_EQ(std::count(outcome.error.begin(), outcome.error.end(), '\n'), 1) << outcome.error;
+    }
+    return outcome.error;
   }
 
-  test::TempFolder folder;
+  TempFolder folder;
 };
 
-// An answer, which an end of sequence may cut short, against the greedy tokens, which none does.
-void expect_begins(const Json& greedy, const std::string& report) {
-  const Json tokens = Json::parse(report).at("tokens");
-  ASSERT_GE(tokens.size(), 8U);
-  ASSERT_LE(tokens.size(), greedy.size());
-  for (size_t i = 0; i < tokens.size(); ++i) EXPECT_EQ(tokens[i], greedy[i]) << "token " << i;
+TEST_F(LlmTool, AnswersTheSameOnEveryRun) {
+  const auto greedy = run(std::string("--temperature 0 ") + kFrance);
+  EXPECT_EQ(greedy.status, 0) << greedy.error;
+  EXPECT_THAT(greedy.out, HasSubstr("Paris"));
+  EXPECT_THAT(greedy.error, AllOf(HasSubstr("Loading"), HasSubstr("tokens/s")));
+  const auto sampled = run(std::string("--quiet ") + kFrance);
+  EXPECT_THAT(sampled.error, IsEmpty());
+  EXPECT_EQ(run(std::string("eval --seed 0 --quiet ") + kFrance).out, sampled.out);
+  EXPECT_EQ(run(std::string("--threads 1 --quiet ") + kFrance).out, sampled.out);
 }
 
-TEST_F(LlmTool, FilesToTheTokensOfThePythonPipeline) {
-  for (const char* name :
-       {"gemma3", "idefics3", "paligemma", "qwen2_5_vl", "qwen2_vl", "smolvlm"}) {
-    const fs::path fixture = kGolden / "vlm" / name;
-    const test::UnpackedFixture model(fixture);
-    for (const Json& one : read_json(fixture / "golden.json").at("cases")) {
-      if (!one.at("video_frames").empty()) continue;  // no file, but its frames
-      std::string arguments = options(model.path());
-      for (const std::string image : one.at("images"))
-        arguments += fmt::format(" --image '{}'", (fixture / image).string());
-      std::string prompt = one.at("prompt");
-      if (!one.at("messages").is_null())
-        prompt = one.at("messages").back().at("content").back().at("text");
-      else
-        prompt = prompt.substr(prompt.rfind('>') + 1);
-      SCOPED_TRACE(one.at("name"));
-      const auto outcome = run(arguments + fmt::format(" --prompt '{}'", prompt));
-      ASSERT_EQ(outcome.status, 0) << outcome.err;
-      expect_begins(one.at("greedy"), outcome.out);
+TEST_F(LlmTool, OptionsReachTheAnswer) {
+  const std::string story = "--prompt 'Tell me a story' --max-tokens 24 ";
+  const Json plain = json(story);
+  EXPECT_EQ(plain.at("generation_tokens"), 24);
+  EXPECT_EQ(plain.at("tokens").size(), 24u);
+  EXPECT_EQ(plain.at("stop_reason"), "length");
+  for (const char* key :
+       {"model", "prompt", "text", "prompt_tokens", "first_token_seconds",
+        "prompt_tokens_per_second", "generation_tokens_per_second", "peak_memory"})
+    EXPECT_TRUE(plain.contains(key)) << key;
+  const Json greedy = json(story + "--temperature 0");
+  for (const char* option :
+       {"--seed 1", "--temperature 1.5", "--top-p 0.1", "--top-k 1", "--min-p 1",
+        "--repetition-penalty 1.8", "--system 'Answer in French.'", "--raw", "--kv-bits 4",
+        "--max-kv-size 8"})
+    EXPECT_NE(json(story + option).at("tokens"), plain.at("tokens")) << option;
+  for (const char* option : {"--top-k 1", "--min-p 1"})
+    EXPECT_EQ(json(story + option).at("tokens"), greedy.at("tokens")) << option;
+  // Nothing is quantised before the start, nothing dropped below the size.
+  for (const char* option :
+       {"--kv-bits 4 --quantized-kv-start 1000", "--max-kv-size 1000", "--threads 1",
+        "--cache-size 0", "--memory-size 4000", "--device cpu", "--top-p 1", "--min-p 0",
+        "--template-arg nobody=asks", "--kv-group-size 32"})
+    EXPECT_EQ(json(story + option).at("tokens"), plain.at("tokens")) << option;
+  EXPECT_NE(json(story + "--kv-bits 4 --kv-group-size 32").at("tokens"),
+            json(story + "--kv-bits 4 --kv-group-size 64").at("tokens"));
+
+  const std::string text = greedy.at("text");
+  const Json ended = json(story + "--temperature 0 --extra-eos-token ' '");
+  EXPECT_EQ(ended.at("stop_reason"), "length") << "no token of that text occurs";
+}
+
+TEST_F(LlmTool, TemplateArgumentsReachTheTemplate) {
+  const Json plain = json("--prompt Hi --max-tokens 1");
+  const Json longer = json("--prompt Hi --max-tokens 1 --template-arg add_generation_prompt=false");
+  EXPECT_LT(longer.at("prompt_tokens"), plain.at("prompt_tokens"));
+}
+
+TEST_F(LlmTool, PromptsFromFiles) {
+  folder.write("a.txt", "What is the capital");
+  folder.write("b.txt", "of France?");
+  const std::string files =
+      fmt::format("'@{},@{}'", (folder / "a.txt").string(), (folder / "b.txt").string());
+  EXPECT_EQ(json("--max-tokens 1 --prompt " + files).at("prompt"),
+            "What is the capital\nof France?");
+}
+
+TEST_F(LlmTool, MemoryIsReported) {
+  const auto outcome = run("--prompt Hi --max-tokens 1 --memory-stats");
+  EXPECT_THAT(outcome.error, HasSubstr("MLX arrays"));
+}
+
+TEST_F(LlmTool, ListsWhatThereIs) {
+  const auto outcome = run("list llms");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.out,
+              AllOf(HasSubstr("mlx-community/Qwen3-0.6B-4bit\n"),
+                    HasSubstr("mlx-community/exaone-4.0-1.2b-4bit\n"), HasSubstr("model types: ")));
+}
+
+TEST_F(LlmTool, TheConfigurationWithoutTheWeights) {
+  const auto outcome = run("--list-config");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.out,
+              AllOf(HasSubstr("type             llama\n"), HasSubstr("q4_1 in "),
+                    HasSubstr("chat template"), HasSubstr("weights 96.6 MB"),
+                    HasSubstr("with the context of 8192 tokens full"), HasSubstr("hidden_size")));
+  const auto bytes = [&](const std::string& options) {
+    const std::string text = run("--list-config " + options).out;
+    return std::stod(text.substr(text.find("KV cache ") + 9));
+  };
+  EXPECT_LT(bytes("--kv-bits 4"), bytes("--kv-bits 8"));
+  EXPECT_LT(bytes("--kv-bits 8"), bytes(""));
+}
+
+TEST_F(LlmTool, TheDebugLogTellsConfigurationTensorsAndSteps) {
+  std::string prompt = "--prompt '";
+  for (int i = 0; i < 600; ++i) prompt += "dog ";
+  const auto outcome = run(prompt + "' --max-tokens 3 --raw", "MLXCPP_LOG=debug");
+  EXPECT_THAT(
+      outcome.error,
+      AllOf(HasSubstr("hidden_size: 576"), HasSubstr("model.layers.0.self_attn.q_proj.weight: "),
+            HasSubstr("debug: prefill: tokens 0 to 512, "),
+            HasSubstr("debug: prefill and first token: tokens 512 to "),
+            HasSubstr("debug: decode: tokens "), HasSubstr("debug: answer: ")));
+  EXPECT_THAT(run("--prompt Hi --max-tokens 1").error, Not(HasSubstr("debug:")));
+}
+
+TEST_F(LlmTool, Faults) {
+  EXPECT_THAT(fault(1, "--prompt @/no/such/file"), HasSubstr("/no/such/file"));
+  EXPECT_THAT(fault(1, "--prompt @/tmp"), HasSubstr("/tmp: cannot be read"));
+  EXPECT_THAT(fault(1, "--model no-such-model"), HasSubstr("no-such-model"));
+  EXPECT_THAT(fault(1, "--model /no/such/folder"), HasSubstr("/no/such/folder"));
+  EXPECT_THAT(fault(1, "--model " + folder.path().string()), HasSubstr("config.json"));
+  EXPECT_THAT(fault(1, "--kv-bits 3"), HasSubstr("kv_bits must be 4 or 8, found 3"));
+  EXPECT_THAT(fault(1, "--kv-group-size 48"), HasSubstr("kv_group_size"));
+  EXPECT_THAT(fault(1, "--temperature -1"), HasSubstr("temperature"));
+  EXPECT_THAT(fault(1, "--temperature nan"), HasSubstr("temperature"));
+  EXPECT_THAT(fault(1, "--top-p 2"), HasSubstr("top_p"));
+  EXPECT_THAT(fault(1, "--max-kv-size 0"), HasSubstr("max_kv_size"));
+  EXPECT_THAT(fault(1, "--adapter /no/such/adapter --prompt Hi"), HasSubstr("/no/such/adapter"));
+  EXPECT_THAT(fault(1, "--list-config --model /no/such/folder"), HasSubstr("/no/such/folder"));
+  folder.write("long.txt", std::string(100'000, 'x') + " y");
+  EXPECT_THAT(fault(1, "--raw --prompt @" + (folder / "long.txt").string()),
+              HasSubstr("context holds 8192"));
+  for (const char* arguments :
+       {"--temperature hot", "--threads 0", "--device tpu", "--precision best", "--no-such-option",
+        "--template-arg nothing", "--max-tokens 1.5", "chat --json", "list", "list vlms",
+        "--cache-size -1", "fetch", "compare one", "--seed -1"})
+    EXPECT_THAT(fault(2, arguments), Not(IsEmpty())) << arguments;
+}
+
+TEST_F(LlmTool, StandardOutputThatIsClosed) {
+  EXPECT_THAT(run(std::string("--quiet ") + kFrance, "", ">&-").error,
+              HasSubstr("standard output"));
+  EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">&-").status, 1);
+  EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">/dev/full").status, 1);
+  // A reader that goes away: an error, not a signal.
+  const std::string command =
+      fmt::format("{{ HF_HUB_OFFLINE=1 '{}' --quiet {}; echo $? >'{}'; }} | true", LLM_TOOL,
+                  kFrance, (folder / "status").string());
+  EXPECT_EQ(std::system((command + " 2>/dev/null").c_str()), 0);
+  EXPECT_EQ(read_all(folder / "status"), "1\n");
+}
+
+// --- At a terminal ---
+
+// llm-tool on a terminal of its own.
+class Terminal {
+ public:
+  Terminal(const std::string& arguments, const TempFolder& folder) {
+    pid_ = ::forkpty(&fd_, nullptr, nullptr, nullptr);
+    if (pid_ < 0) throw std::runtime_error("forkpty failed");
+    if (pid_ == 0) {
+      ::setenv("HF_HUB_OFFLINE", "1", 1);
+      ::setenv("TERM", "xterm", 1);
+      ::setenv("XDG_STATE_HOME", folder.path().c_str(), 1);
+      const std::string command = "exec '" LLM_TOOL "' " + arguments;
+      ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      ::_exit(127);
     }
   }
-}
-
-TEST_F(LlmTool, SoundsToTheTokensOfThePythonPipeline) {
-  const fs::path fixture = kGolden / "vlm" / "gemma3n";
-  const test::UnpackedFixture model(fixture);
-  for (const Json& one : read_json(fixture / "golden.json").at("cases")) {
-    if (one.at("audio").size() > 1) continue;  // with text between them
-    std::string arguments = options(model.path());
-    for (const std::string image : one.at("images"))
-      arguments += fmt::format(" --image '{}'", (fixture / image).string());
-    for (const std::string sound : one.at("audio"))
-      arguments += fmt::format(" --audio '{}'", (fixture / sound).string());
-    const std::string prompt = one.at("messages").back().at("content").back().at("text");
-    SCOPED_TRACE(one.at("name"));
-    const auto outcome = run(arguments + fmt::format(" --prompt '{}'", prompt));
-    ASSERT_EQ(outcome.status, 0) << outcome.err;
-    EXPECT_EQ(Json::parse(outcome.out).at("prompt_tokens"), one.at("num_tokens"));
-    expect_begins(one.at("greedy"), outcome.out);
-  }
-}
-
-TEST_F(LlmTool, FilmsToTheTokensOfThePythonPipeline) {
-  for (const char* name : {"qwen2_5_vl", "qwen2_vl", "smolvlm"}) {
-    const fs::path fixture = kGolden / "vlm" / name;
-    const test::UnpackedFixture model(fixture);
-    for (const Json& one : read_json(fixture / "golden.json").at("films")) {
-      const auto outcome =
-          run(fmt::format("{} --video '{}' --prompt '{}'", options(model.path()),
-                          (kGolden / "clips" / one.at("file").get<std::string>()).string(),
-                          one.at("prompt").get<std::string>()));
-      ASSERT_EQ(outcome.status, 0) << outcome.err;
-      const Json report = Json::parse(outcome.out);
-      EXPECT_EQ(report.at("prompt_tokens"), one.at("num_tokens"));
-      expect_begins(one.at("greedy"), outcome.out);
+  ~Terminal() {
+    if (pid_ > 0) {
+      ::kill(pid_, SIGKILL);
+      ::waitpid(pid_, nullptr, 0);
     }
+    ::close(fd_);
   }
+
+  void type(const std::string& text) const {
+    ASSERT_EQ(::write(fd_, text.data(), text.size()), std::ssize(text));
+  }
+  // Reads until `text` comes; everything read up to its end. Fails after two minutes.
+  std::string until(const std::string& text) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    size_t at;
+    while ((at = unread_.find(text)) == std::string::npos) {
+      if (!read_some(deadline)) {
+        ADD_FAILURE() << "'" << text << "' did not come; found: " << unread_;
+        return std::exchange(unread_, "");
+      }
+    }
+    std::string out = unread_.substr(0, at + text.size());
+    unread_.erase(0, at + text.size());
+    return out;
+  }
+  // The exit status, after reading what is left; -1 for a signal.
+  int end() {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    while (read_some(deadline)) {
+    }
+    int status = 0;
+    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+ private:
+  bool read_some(std::chrono::steady_clock::time_point deadline) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    pollfd ready{.fd = fd_, .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, static_cast<int>(std::max<int64_t>(0, left.count()))) <= 0) return false;
+    std::array<char, 4096> piece{};
+    const ssize_t n = ::read(fd_, piece.data(), piece.size());
+    if (n <= 0) return false;  // its program has gone
+    unread_.append(piece.data(), static_cast<size_t>(n));
+    return true;
+  }
+
+  int fd_ = -1;
+  pid_t pid_ = -1;
+  std::string unread_;
+};
+
+constexpr const char* kCtrlC = "\x03";
+constexpr const char* kCtrlD = "\x04";
+
+TEST_F(LlmTool, CtrlCStopsAnAnswerAndKeepsTheChat) {
+  Terminal terminal("chat --max-tokens 3000", folder);
+  terminal.until("> ");
+  terminal.type("Count from one to a thousand.\n");
+  terminal.until("\n");
+  terminal.until(" ");  // of the answer
+  terminal.type(kCtrlC);
+  terminal.until("[stopped]");
+  terminal.until("> ");
+  terminal.type("not sent");
+  terminal.type(kCtrlC);
+  terminal.until("> ");
+  terminal.type("/parameters\n");
+  terminal.until("temperature 0.6, topP 1, maxTokens 3000");
+  terminal.until("> ");
+  terminal.type(kCtrlD);
+  EXPECT_EQ(terminal.end(), 0);
 }
 
-TEST_F(LlmTool, APictureFromStandardInput) {
-  const fs::path fixture = kGolden / "vlm" / "qwen2_vl";
-  const test::UnpackedFixture model(fixture);
-  const std::string ask = options(model.path()) + " --prompt 'What is in this picture?' --image ";
-  const auto file = run(ask + "'" + (fixture / "image0.png").string() + "'");
-  const auto piped = run(ask + "-", "cat '" + (fixture / "image0.png").string() + "' |");
-  ASSERT_EQ(file.status, 0) << file.err;
-  ASSERT_EQ(piped.status, 0) << piped.err;
-  EXPECT_EQ(Json::parse(piped.out).at("tokens"), Json::parse(file.out).at("tokens"));
-  const auto smaller = run(ask + "'" + (fixture / "image0.png").string() + "' --resize 8");
-  ASSERT_EQ(smaller.status, 0) << smaller.err;
-  EXPECT_NE(Json::parse(smaller.out).at("tokens"), Json::parse(file.out).at("tokens"));
+TEST_F(LlmTool, LinesAreEditedAndRemembered) {
+  {
+    Terminal terminal("chat --quiet --max-tokens 4", folder);
+    terminal.until("> ");
+    terminal.type(
+        "/maxTokens 42\x01\x06\x06\x04\x04mx\b\n");  // Ctrl-A, forward twice, delete two...
+    terminal.until("no command /mmTokens");
+    terminal.until("> ");
+    terminal.type("/maxTokens 42\n");
+    terminal.until("maxTokens 42\r\n");
+    terminal.until("> ");
+    terminal.type("\x1b[A\x1b[A\n");  // the line before the last
+    terminal.until("no command /mmTokens");
+    terminal.until("> ");
+    terminal.type("/quit\n");
+    EXPECT_EQ(terminal.end(), 0);
+  }
+  Terminal terminal("chat --quiet", folder);
+  terminal.until("> ");
+  terminal.type("\x1b[A\x1b[A\x1b[A\n");  // over /quit and the misspelt line, of the last chat
+  terminal.until("maxTokens 42\r\n");
+  terminal.until("> ");
+  terminal.type(kCtrlD);
+  EXPECT_EQ(terminal.end(), 0);
 }
 
-TEST_F(LlmTool, MediaForAModelOfText) {
-  const test::UnpackedFixture seeing(kGolden / "vlm" / "gemma3");
-  const auto image = (seeing.path() / "image0.png").string();
-  // The same files without the tower's weights are a model of text.
-  auto weights = load_safetensors(seeing.path() / "model.safetensors");
-  std::erase_if(weights, [](const auto& w) { return !w.first.starts_with("language_model."); });
-  test::TempFolder text;
-  for (const auto& entry : fs::directory_iterator(seeing.path()))
-    if (entry.path().extension() != ".safetensors")
-      fs::copy_file(entry.path(), text / entry.path().filename());
-  write_safetensors(text / "model.safetensors", weights, {});
-  const auto outcome = run(options(text.path()) + " --prompt Hi --image '" + image + "'");
-  EXPECT_EQ(outcome.status, 1);
-  EXPECT_THAT(outcome.err, HasSubstr("this model takes text only"));
-  EXPECT_EQ(run(options(text.path()) + " --prompt Hi").status, 0);
+TEST_F(LlmTool, InterruptedAnswersEndWithAMessage) {
+  Terminal terminal("--prompt 'Count from one to a thousand.' --max-tokens 3000", folder);
+  terminal.until("Loading");
+  terminal.until("\n");
+  terminal.until(" ");
+  terminal.type(kCtrlC);
+  terminal.until("interrupted");
+  EXPECT_EQ(terminal.end(), 1);
 }
 
-TEST_F(LlmTool, RefusedBeforeTheModelIsLoaded) {
-  const std::string model = "--model '" + (folder / "none").string() + "' ";
-  EXPECT_THAT(run(model + "--image none.png --prompt Hi").err, HasSubstr("none.png"));
-  EXPECT_THAT(run(model + "--image - --image - --prompt Hi").err, HasSubstr("standard input"));
-  EXPECT_EQ(run(model + "--raw --image none.png --prompt Hi").status, 1);
-  EXPECT_EQ(run(model + "--resize 0 --prompt Hi").status, 2);
-}
-
-TEST_F(LlmTool, ChatShowsPictures) {
-  const fs::path fixture = kGolden / "vlm" / "gemma3";
-  const test::UnpackedFixture model(fixture);
-  const std::string image = (fixture / "image0.png").string();
-  const auto script = folder.write(
-      "script", "/image " + image + "\n/image none.png\nWhat is in this picture?\nAnd now?\n");
-  const auto outcome = run("chat --model '" + model.path().string() + "' --temperature 0 -m 4 -q",
-                           "<'" + script.string() + "'");
-  EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_THAT(outcome.out, HasSubstr("with the next message: 1 pictures"));
-  EXPECT_THAT(outcome.out, HasSubstr("none.png"));
-}
-
-TEST_F(LlmTool, ListsAndConfiguration) {
-  const auto vlms = run("list vlms");
-  EXPECT_EQ(vlms.status, 0);
-  EXPECT_THAT(vlms.out, HasSubstr("mlx-community/Qwen2.5-VL-3B-Instruct-4bit"));
-  EXPECT_THAT(vlms.out, HasSubstr("paligemma"));
-  const test::UnpackedFixture model(kGolden / "vlm" / "gemma3");
-  const auto config = run("eval --list-config --model '" + model.path().string() + "'");
-  EXPECT_EQ(config.status, 0) << config.err;
-  EXPECT_THAT(config.out, HasSubstr("siglip_vision_model"));
-  EXPECT_THAT(config.out, HasSubstr("bilinear"));
+TEST_F(LlmTool, ChatCommands) {
+  const auto script =
+      folder.write("script",
+                   "Hello\n/stats\n/again\n/memory\n/temperature 0\n/topP 0.5\n"
+                   "/maxTokens 3\n/maxTokens\n/maxTokens -1\n/topP many\n"
+                   "/temperature -2\n/reset\n/adapter none\n/help\n/nonsense\n/quit\n"
+                   "never read\n");
+  const auto outcome = run("chat --max-tokens 4 <" + script.string());
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_THAT(
+      outcome.out,
+      AllOf(HasSubstr("speed after each answer: on"), HasSubstr("MLX arrays"),
+            HasSubstr("temperature 0, topP 1, maxTokens 4"),
+            HasSubstr("temperature 0, topP 0.5, maxTokens 3"), HasSubstr("maxTokens no limit"),
+            HasSubstr("expected a positive number"), HasSubstr("expected a number"),
+            HasSubstr("temperature must be 0 or more"), HasSubstr("/maxTokens [NUMBER]"),
+            HasSubstr("no command /nonsense"), Not(HasSubstr("never"))));
+  EXPECT_THAT(outcome.error, HasSubstr("tokens/s")) << "of /again";
 }
 
 }  // namespace

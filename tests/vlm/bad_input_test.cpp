@@ -121,6 +121,21 @@ TEST_F(BadProcessorConfig, PicturesOfAnotherSize) {
               HasSubstr("'height'"));
 }
 
+TEST_F(BadProcessorConfig, OtherPatchesTilesOrFrames) {
+  EXPECT_THAT(error("qwen2_vl", "preprocessor_config.json", R"({"patch_size": 16})"),
+              HasSubstr("not those of the model's tower"));
+  EXPECT_THAT(error("qwen2_5_vl", "preprocessor_config.json", R"({"max_pixels": 1})"),
+              HasSubstr("max_pixels"));
+  EXPECT_THAT(error("qwen2_5_vl", "preprocessor_config.json", R"({"fps": -1})"), HasSubstr("fps"));
+  EXPECT_THAT(
+      error("idefics3", "preprocessor_config.json", R"({"max_image_size": {"longest_edge": 28}})"),
+      HasSubstr("the model's tower takes 56 x 56"));
+  EXPECT_THAT(error("smolvlm", "processor_config.json", R"({"image_seq_len": 5})"),
+              HasSubstr("image_seq_len"));
+  EXPECT_THAT(error("smolvlm", "preprocessor_config.json", R"({"num_frames": 1000})"),
+              HasSubstr("frames"));
+}
+
 TEST_F(BadProcessorConfig, NoneAtAll) {
   fs::copy_file(kFixtures / "gemma3" / "config.json", temp / "config.json");
   EXPECT_THAT(test::error_of([&] { processor_of(temp.path()); }),
@@ -155,6 +170,16 @@ const Case kCases[] = {
     {"gemma3", R"({"text_config": null})", "text_config"},
     {"gemma3", R"({"eyes": 2})", "eyes"},
     {"paligemma", R"({"text_config": {"model_type": "ghost"}})", "ghost"},
+    {"idefics3", R"({"scale_factor": 3})", "scale_factor"},
+    {"idefics3", R"({"text_config": {"qk_layer_norms": true}})", "qk_layer_norms"},
+    {"smolvlm", R"({"vision_config": {"image_size": -1}})", "image_size"},
+    {"qwen2_vl", R"({"vision_config": {"embed_dim": 36}})", "embed_dim"},
+    {"qwen2_vl", R"({"vision_config": {"hidden_size": 64}})", "the text model takes"},
+    {"qwen2_vl", R"({"vision_config": {"mlp_ratio": -1}})", "mlp_ratio"},
+    {"qwen2_vl", R"({"eyes": 2})", "eyes"},
+    {"qwen2_vl", R"({"rope_scaling": {"mrope_section": [1, 2]}})", "mrope_section"},
+    {"qwen2_5_vl", R"({"vision_config": {"window_size": 14}})", "window_size"},
+    {"qwen2_5_vl", R"({"vision_config": {"spatial_merge_size": 0}})", "spatial_merge_size"},
 };
 INSTANTIATE_TEST_SUITE_P(All, BadConfig, ::testing::ValuesIn(kCases));
 

@@ -228,7 +228,7 @@ TEST(GgufCheckpoint, Phi3LongRope) {
 
 // Names as the gguf package makes them from the published ones, for every family with a fixture.
 TEST(GgufCheckpoint, NamesEqualTheGgufPackage) {
-  const Json all = read_json(golden("gguf/names.json"));
+  const Json all = read_json(golden("gguf-names.json"));
   EXPECT_GE(all.size(), 25u);
   for (const auto& [arch, names] : all.items()) {
     GgufBytes g;

@@ -5,6 +5,7 @@
 
 #include "llm-tool/answer_printer.h"
 #include "llm-tool/model_report.h"
+#include "llm-tool/training_commands.h"
 #include "support/program.h"
 
 namespace mlxcpp::tools {
@@ -110,11 +111,7 @@ int eval(const EvalOptions& o) {
   return 0;
 }
 
-}  // namespace
-
-Command add_eval(CLI::App& app) {
-  const auto o = std::make_shared<EvalOptions>();
-  o->add(app);
+Command add(CLI::App& app, const std::shared_ptr<EvalOptions>& o) {
   app.add_option("-p,--prompt", o->prompt,
                  "the prompt; @FILE[,@FILE] reads files; default: the model's own example");
   app.add_flag("--raw", o->raw, "give the prompt to the model as it is, without its chat template");
@@ -122,6 +119,21 @@ Command add_eval(CLI::App& app) {
   app.add_flag("--list-config", o->list_config,
                "print what the model is and will take, without loading its weights");
   return [o] { return eval(*o); };
+}
+
+}  // namespace
+
+Command add_eval(CLI::App& app) {
+  const auto o = std::make_shared<EvalOptions>();
+  o->add(app);
+  return add(app, o);
+}
+
+Command add_lora_eval(CLI::App& app) {
+  const auto o = std::make_shared<EvalOptions>();
+  o->adapters = {kAdapterFolder};
+  o->add(app);
+  return add(app, o);
 }
 
 }  // namespace mlxcpp::tools

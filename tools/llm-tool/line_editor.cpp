@@ -1,12 +1,19 @@
 #include "llm-tool/line_editor.h"
 
+#include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <string_view>
 
-#include <editline/readline.h>
+#include <histedit.h>
+#include <langinfo.h>
 #include <unistd.h>
+
+#include "core/error.h"
 
 namespace mlxcpp::tools {
 namespace {
@@ -21,34 +28,108 @@ std::filesystem::path history_path() {
   return {};
 }
 
+// Without this, letters beyond ASCII could not be typed.
+void use_utf8() {
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 }  // namespace
 
-LineEditor::LineEditor() : interactive_(isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
-  if (!interactive_) return;
-  using_history();
-  stifle_history(kHistoryLines);
-  const auto path = history_path();
-  std::error_code ignored;  // a chat without a history file is still a chat
-  std::filesystem::create_directories(path.parent_path(), ignored);
-  history_file_ = path.string();
-  if (!history_file_.empty()) read_history(history_file_.c_str());
+struct LineEditor::Editor {
+  EditLine* line = nullptr;
+  ::History* history = nullptr;
+  HistEvent event{};
+  std::string prompt, history_file;
+  bool interrupted = false;
+
+  Editor() {
+    use_utf8();
+    line = el_init("llm-tool", stdin, stdout, stderr);
+    history = history_init();
+    if (!line || !history) throw Error("the line editor cannot be set up");
+    ::history(history, &event, H_SETSIZE, kHistoryLines);
+    el_set(line, EL_CLIENTDATA, this);
+    el_set(line, EL_PROMPT, +[](EditLine* e) { return of(e).prompt.data(); });
+    el_set(line, EL_EDITOR, "emacs");
+    el_set(line, EL_HIST, ::history, history);
+    el_set(line, EL_SIGNAL, 1);
+    el_source(line, nullptr);  // ~/.editrc
+    // Keys while a line is typed: Ctrl-C as a signal would end the chat.
+    el_set(line, EL_SETTY, "-d", "-isig", nullptr);
+    add_key("^C", "drop-line", [](EditLine* e, int) -> unsigned char {
+      of(e).interrupted = true;
+      return CC_EOF;
+    });
+    add_key("^Z", "stop-program", [](EditLine*, int) -> unsigned char {
+      std::raise(SIGTSTP);
+      return CC_REFRESH;
+    });
+
+    const auto path = history_path();
+    if (path.empty()) return;
+    std::error_code ignored;  // a chat without a history file is still a chat
+    std::filesystem::create_directories(path.parent_path(), ignored);
+    history_file = path.string();
+    ::history(history, &event, H_LOAD, history_file.c_str());
+  }
+  ~Editor() {
+    if (history) history_end(history);
+    if (line) el_end(line);
+  }
+  Editor(const Editor&) = delete;
+  Editor& operator=(const Editor&) = delete;
+
+  void add_key(const char* key, const char* name, unsigned char (*f)(EditLine*, int)) const {
+    el_set(line, EL_ADDFN, name, name, f);
+    el_set(line, EL_BIND, key, name, nullptr);
+  }
+
+  static Editor& of(EditLine* e) {
+    Editor* editor = nullptr;
+    el_get(e, EL_CLIENTDATA, &editor);
+    return *editor;
+  }
+
+  std::optional<std::string> read() {
+    interrupted = false;
+    int length = 0;
+    const char* const typed = el_gets(line, &length);
+    if (interrupted) {
+      std::fputs("^C\n", stdout);
+      std::fflush(stdout);
+      return "";
+    }
+    if (!typed || length <= 0) return std::nullopt;
+    std::string text(typed, static_cast<size_t>(length));
+    while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+    if (!text.empty()) remember(text);
+    return text;
+  }
+
+  void remember(const std::string& text) {
+    ::history(history, &event, H_ENTER, text.c_str());
+    if (history_file.empty()) return;
+    ::history(history, &event, H_SAVE, history_file.c_str());
+    std::error_code ignored;
+    using std::filesystem::perms;
+    std::filesystem::permissions(history_file, perms::owner_read | perms::owner_write, ignored);
+  }
+};
+
+LineEditor::LineEditor() {
+  if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) editor_ = std::make_unique<Editor>();
 }
 
-LineEditor::~LineEditor() {
-  if (!history_file_.empty()) write_history(history_file_.c_str());
-}
+LineEditor::~LineEditor() = default;
 
 std::optional<std::string> LineEditor::read(const std::string& prompt) {
-  if (!interactive_) {
-    std::string line;
-    if (!std::getline(std::cin, line)) return std::nullopt;
-    return line;
+  if (editor_) {
+    editor_->prompt = prompt;
+    return editor_->read();
   }
-  char* const typed = readline(prompt.c_str());
-  if (!typed) return std::nullopt;
-  std::string line(typed);
-  std::free(typed);
-  if (!line.empty()) add_history(line.c_str());
+  std::string line;
+  if (!std::getline(std::cin, line)) return std::nullopt;
   return line;
 }
 

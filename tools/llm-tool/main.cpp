@@ -1,5 +1,5 @@
 // llm-tool: language models on the command line. Without a sub-command: eval.
-#include "llm-tool/commands.h"
+#include "llm-tool/training_commands.h"
 #include "support/program.h"
 
 namespace {
@@ -38,6 +38,8 @@ int main(int argc, char** argv) {
   add("chat", "talk with a model", add_chat);
   add("list", "models and model types there are", add_list);
   add("fetch", "download models without running them", add_fetch);
+  add("lora", "train adapters, test, fuse and use them", add_lora);
+  add("convert", "write a model as a folder of safetensors", add_convert);
   add("trace", "write every intermediate of a forward pass to a file", add_trace);
   add("compare", "find where two traces part", add_compare);
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/norm.h"
+#include "llm/blocks/step.h"
 
 namespace mlxcpp::llm {
 namespace {
@@ -20,6 +21,8 @@ class AllHeadsRMSNorm final : public nn::Layer {
   const float eps_;
 
  public:
+  kernels::NormPart step_part() const { return {false, eps_, *weight, std::nullopt}; }
+
   nn::Param weight;  // [heads * head_dim]
 };
 
@@ -65,6 +68,7 @@ Attention::Attention(const DecoderConfig& c, const AttentionOptions& o)
       kv_heads_(c.kv_heads()),
       head_dim_(c.head_size()),
       qkv_grouped_(o.qkv_grouped),
+      qk_norm_(o.qk_norm),
       rope_(o.rope),
       attention_{.scale = o.scale.value_or(1.0f / std::sqrt(static_cast<float>(head_dim_))),
                  .window = o.window,
@@ -124,6 +128,44 @@ mx::array Attention::operator()(const mx::array& x, KVCache* cache) const {
   const auto y = attend(q, k, v, cache, attention_);
   const auto joined = mx::reshape(mx::transpose(y, {0, 2, 1, 3}), {B, L, heads_ * head_dim_});
   return o_proj(output_norm ? output_norm(joined) : joined);
+}
+
+std::optional<kernels::AttentionPart> Attention::step_part() const {
+  if (output_norm || qk_norm_ == QkNorm::layer_by_head) return std::nullopt;
+  kernels::AttentionPart part;
+  part.heads = heads_;
+  part.kv_heads = kv_heads_;
+  part.head_dim = head_dim_;
+  part.grouped = qkv_proj && qkv_grouped_;
+  for (const auto* proj : {&q_proj, &k_proj, &v_proj, &qkv_proj}) {
+    if (!*proj) continue;
+    auto linear = llm::step_part(**proj);
+    if (!linear) return std::nullopt;
+    part.qkv.push_back(std::move(*linear));
+  }
+  auto out = llm::step_part(*o_proj);
+  if (!out) return std::nullopt;
+  part.out = std::move(*out);
+  if (!q_norm) return part;
+  part.norm_heads_together = qk_norm_ == QkNorm::rms_all_heads;
+  const auto norm = [&](const nn::Layer& layer) {
+    const auto* all_heads = dynamic_cast<const AllHeadsRMSNorm*>(&layer);
+    return all_heads ? std::optional(all_heads->step_part()) : llm::step_part(layer);
+  };
+  part.q_norm = norm(*q_norm);
+  part.k_norm = norm(*k_norm);
+  if (!part.q_norm || !part.k_norm) return std::nullopt;
+  return part;
+}
+
+std::optional<Attention::StepCall> Attention::step_call(int L, const KVCache& cache) const {
+  if (!rope_) return StepCall{std::nullopt, attention_};
+  auto at = cache.positions();
+  auto table = rope_->table_for(at, L, cache.expected());
+  if (!table) return std::nullopt;
+  return StepCall{kernels::StepRope{rope_->dims(), rope_->traditional(), table->inv_freq,
+                                    table->scale, std::move(at)},
+                  attention_};
 }
 
 }  // namespace mlxcpp::llm

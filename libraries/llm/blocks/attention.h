@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "kernels/decoder_step.h"
 #include "llm/blocks/config.h"
 #include "lm_common/kv_cache.h"
 #include "nn/linear.h"
@@ -45,12 +46,23 @@ class Attention : public nn::Module {
   // [B, L, hidden] -> [B, L, hidden]
   mx::array operator()(const mx::array& x, KVCache* cache) const;
 
+  // For a layer's step as one operation (decoder_step.h): its parts, with an empty frame; rope of L
+  // tokens (none: no positions); what its kernel takes. None where it must go operation by
+  // operation.
+  std::optional<kernels::AttentionPart> step_part() const;
+  struct StepCall {
+    std::optional<kernels::StepRope> rope;
+    const kernels::AttentionOptions& options;
+  };
+  std::optional<StepCall> step_call(int L, const KVCache& cache) const;
+
  private:
   // Queries, keys and values of x, [B, L, heads, head_dim] each.
   std::array<mx::array, 3> project(const mx::array& x) const;
 
   const int heads_, kv_heads_, head_dim_;
   const bool qkv_grouped_;
+  const QkNorm qk_norm_;
   const std::shared_ptr<const nn::RoPE> rope_;
   const kernels::AttentionOptions attention_;
 

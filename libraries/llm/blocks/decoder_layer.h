@@ -1,6 +1,7 @@
 // How attention and MLP make a layer: h = x + attention(x), h + mlp(h), with norms before, after,
 // or on both sides, or with the two side by side. The MLP is a GatedMLP, a mixture of experts, or
-// what else takes one array and gives one. Every layer takes and gives [B, L, hidden].
+// what else takes one array and gives one. Every layer takes and gives [B, L, hidden]. Where a step
+// can be one operation (step.h) it is, with the same result.
 #pragma once
 
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "llm/blocks/attention.h"
 #include "llm/blocks/mlp.h"
+#include "llm/blocks/step.h"
 
 namespace mlxcpp::llm {
 
@@ -36,7 +38,14 @@ class PreNormLayer : public nn::Module {
         mlp(this, c.names.mlp, std::move(feed_forward)) {}
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const auto h = x + scaled(self_attn(input_layernorm(x), cache));
+    const StepFrame second{&*post_attention_layernorm, nullptr, residual_multiplier_};
+    LayerStep::Result step;
+    if constexpr (std::is_same_v<SelfAttention, Attention>)
+      step = step_.attend(x, cache, *self_attn, {&*input_layernorm, nullptr, residual_multiplier_},
+                          *mlp, second);
+    if (step.complete) return *step.h;
+    const auto h = step.h ? *step.h : x + scaled(self_attn(input_layernorm(x), cache));
+    if (auto y = step_.feed_forward(h, h, *mlp, second)) return *y;
     return h + scaled(mlp(post_attention_layernorm(h)));
   }
 
@@ -46,6 +55,7 @@ class PreNormLayer : public nn::Module {
   }
 
   const float residual_multiplier_;
+  const LayerStep step_;
 
  public:
   nn::Child<Norm> input_layernorm;
@@ -54,29 +64,51 @@ class PreNormLayer : public nn::Module {
   nn::Child<nn::Layer> mlp;
 };
 
-// Norms before and after attention and MLP (Gemma 2, GLM-4).
+// Norms before and after attention and MLP (Gemma 2, GLM-4), or after alone (EXAONE 4).
 class SandwichLayer : public nn::Module {
  public:
   struct Names {
-    const char *before_attention, *after_attention, *before_mlp, *after_mlp;
+    const char *before_attention, *after_attention, *before_mlp, *after_mlp;  // before: "" is none
   };
   static constexpr Names kGemma = {"input_layernorm", "post_attention_layernorm",
                                    "pre_feedforward_layernorm", "post_feedforward_layernorm"};
+  static constexpr Names kAfterAlone = {"", "post_attention_layernorm", "",
+                                        "post_feedforward_layernorm"};
 
   SandwichLayer(const DecoderConfig& c, const Names& names, std::unique_ptr<nn::Layer> feed_forward,
                 const AttentionOptions& attention)
-      : before_attention(this, names.before_attention, make_norm<nn::RMSNorm>(c)),
+      : before_attention(this, names.before_attention, norm_unless_none(names.before_attention, c)),
         self_attn(this, c.names.self_attn, c, attention),
         after_attention(this, names.after_attention, make_norm<nn::RMSNorm>(c)),
-        before_mlp(this, names.before_mlp, make_norm<nn::RMSNorm>(c)),
+        before_mlp(this, names.before_mlp, norm_unless_none(names.before_mlp, c)),
         mlp(this, c.names.mlp, std::move(feed_forward)),
         after_mlp(this, names.after_mlp, make_norm<nn::RMSNorm>(c)) {}
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const auto h = x + after_attention(self_attn(before_attention(x), cache));
-    return h + after_mlp(mlp(before_mlp(h)));
+    const StepFrame first{step_norm(before_attention), &*after_attention};
+    const StepFrame second{step_norm(before_mlp), &*after_mlp};
+    const auto step = step_.attend(x, cache, *self_attn, first, *mlp, second);
+    if (step.complete) return *step.h;
+    const auto normed = [](const nn::Child<nn::RMSNorm>& norm, const mx::array& a) {
+      return norm ? norm(a) : a;
+    };
+    const auto h =
+        step.h ? *step.h : x + after_attention(self_attn(normed(before_attention, x), cache));
+    if (auto y = step_.feed_forward(h, h, *mlp, second)) return *y;
+    return h + after_mlp(mlp(normed(before_mlp, h)));
   }
 
+ private:
+  static const nn::Layer* step_norm(const nn::Child<nn::RMSNorm>& norm) {
+    return norm ? &*norm : nullptr;
+  }
+  static std::unique_ptr<nn::RMSNorm> norm_unless_none(const char* name, const DecoderConfig& c) {
+    return *name == '\0' ? nullptr : make_norm<nn::RMSNorm>(c);
+  }
+
+  const LayerStep step_;
+
+ public:
   nn::Child<nn::RMSNorm> before_attention;
   nn::Child<Attention> self_attn;
   nn::Child<nn::RMSNorm> after_attention, before_mlp;
@@ -94,10 +126,17 @@ class ParallelLayer : public nn::Module {
         mlp(this, c.names.mlp, std::move(feed_forward)) {}
 
   mx::array operator()(const mx::array& x, KVCache* cache) const {
+    const StepFrame frame{&*input_layernorm};
+    const auto step = step_.attend(x, cache, *self_attn, frame, *mlp, frame, true);
+    if (step.complete) return *step.h;
     const auto h = input_layernorm(x);
-    return x + self_attn(h, cache) + mlp(h);
+    return (step.h ? *step.h : x + self_attn(h, cache)) + mlp(h);
   }
 
+ private:
+  const LayerStep step_;
+
+ public:
   nn::Child<nn::LayerNorm> input_layernorm;
   nn::Child<Attention> self_attn;
   nn::Child<nn::Layer> mlp;

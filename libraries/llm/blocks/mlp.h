@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/decoder_step.h"
 #include "llm/blocks/config.h"
 #include "nn/activations.h"
 #include "nn/linear.h"
@@ -17,8 +18,13 @@ class GatedMLP : public nn::Layer {
 
   mx::array operator()(const mx::array& x) const override;
 
+  // For a layer's step as one operation, with an empty frame; none where it must go operation by
+  // operation.
+  std::optional<kernels::MlpPart> step_part() const;
+
  private:
   const nn::GatedActivation act_;
+  const nn::ActivationFn plain_act_;  // what act_ applies to the gate
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, gate_up_proj;  // two, or one
@@ -31,6 +37,8 @@ class MLP : public nn::Layer {
   explicit MLP(const DecoderConfig& c);
 
   mx::array operator()(const mx::array& x) const override { return down_proj(act_(up_proj(x))); }
+
+  std::optional<kernels::MlpPart> step_part() const;  // as GatedMLP's
 
  private:
   const nn::ActivationFn act_;

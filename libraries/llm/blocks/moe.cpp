@@ -1,39 +1,10 @@
 #include "llm/blocks/moe.h"
 
 #include <charconv>
-#include <limits>
 #include <map>
-#include <tuple>
 #include <vector>
 
 namespace mlxcpp::llm {
-namespace {
-
-// The first n along an axis (negative: from the end).
-mx::array first(const mx::array& x, int n, int axis) {
-  auto stop = x.shape();
-  stop[stop.size() + axis] = n;
-  return mx::slice(x, mx::Shape(stop.size(), 0), stop);
-}
-
-// -inf for the experts outside the best groups. choice [..., E]
-mx::array limit_to_groups(const mx::array& choice, const RoutingOptions& o) {
-  auto shape = choice.shape();
-  shape.back() = o.n_group;
-  shape.push_back(o.num_experts / o.n_group);
-  const auto grouped = mx::reshape(choice, shape);  // [..., G, E/G]
-  const auto worth = o.group_score == RoutingOptions::GroupScore::best
-                         ? mx::max(grouped, -1, true)
-                         : mx::sum(mx::topk(grouped, 2, -1), -1, true);  // [..., G, 1]
-  const int worst = o.n_group - o.topk_group;
-  const auto outside = first(mx::argpartition(worth, worst - 1, -2), worst, -2);
-  shape[shape.size() - 2] = worst;
-  const auto never = mx::array(-std::numeric_limits<float>::infinity());
-  return mx::reshape(mx::put_along_axis(grouped, mx::broadcast_to(outside, shape), never, -2),
-                     choice.shape());
-}
-
-}  // namespace
 
 void RoutingOptions::check(const std::string& where) const {
   if (num_experts <= 0)
@@ -53,23 +24,6 @@ void RoutingOptions::check(const std::string& where) const {
   if (num_experts_per_tok > topk_group * group)
     throw Error("{}: 'num_experts_per_tok' is {}, but {} groups have {} experts", where,
                 num_experts_per_tok, topk_group, topk_group * group);
-}
-
-Routing route(const mx::array& logits, const RoutingOptions& o,
-              const std::optional<mx::array>& correction_bias) {
-  const auto x = mx::astype(logits, mx::float32);
-  const auto scores =
-      o.scores == RoutingOptions::Scores::softmax ? mx::softmax(x, -1, true) : mx::sigmoid(x);
-  auto choice = correction_bias ? scores + *correction_bias : scores;
-  if (o.topk_group < o.n_group) choice = limit_to_groups(choice, o);
-  const int k = o.num_experts_per_tok;
-  const auto experts =
-      mx::stop_gradient(first(mx::argpartition(mx::negative(choice), k - 1, -1), k, -1));
-  auto weights = mx::take_along_axis(scores, experts, -1);
-  if (o.norm_topk_prob)
-    weights = weights / (mx::sum(weights, -1, true) + mx::array(o.norm_epsilon));
-  if (o.routed_scaling_factor != 1.0f) weights = weights * mx::array(o.routed_scaling_factor);
-  return {experts, weights};
 }
 
 MoE::MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o)
@@ -93,9 +47,8 @@ Routing MoE::choose(const mx::array& logits) const {
 
 mx::array MoE::operator()(const mx::array& x) const {
   const Routing chosen = choose(gate(x));
-  const auto weights = mx::astype(mx::expand_dims(chosen.weights, -1), x.dtype());
-  auto y =
-      mx::sum(switch_mlp(x, chosen.experts) * weights, -2);  // [..., k, hidden] -> [..., hidden]
+  // [..., k, hidden] -> [..., hidden]
+  auto y = weighed_sum(switch_mlp(x, chosen.experts), mx::astype(chosen.weights, x.dtype()));
   if (!shared_experts) return y;
   const auto shared = shared_experts(x);
   return y + (shared_expert_gate ? mx::sigmoid(shared_expert_gate(x)) * shared : shared);

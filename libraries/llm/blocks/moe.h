@@ -13,7 +13,9 @@ namespace mlxcpp::llm {
 
 // How a router's logits become a choice of experts. Fields as config.json has them.
 struct RoutingOptions {
-  enum class Scores { softmax, sigmoid };
+  // sparse_mixer (arXiv 2409.12136): each expert is the best of those that are left, with its share
+  // of a softmax over the ones that come close to it.
+  enum class Scores { softmax, sigmoid, sparse_mixer };
   // What a group of experts is worth: its best expert (DeepSeek V2), or its best two (V3).
   enum class GroupScore { best, best_two };
 
@@ -25,7 +27,10 @@ struct RoutingOptions {
   float routed_scaling_factor = 1.0f;  // multiplies the weights
   int n_group = 1, topk_group = 1;     // the choice is limited to the best groups
   GroupScore group_score = GroupScore::best_two;
+  // sparse_mixer: how close, as part of the larger of the two logits' magnitudes.
+  float sparse_mixer_band = 0.02f;
 
+  bool operator==(const RoutingOptions&) const = default;
   // Error, which `where` starts, unless the numbers fit each other.
   void check(const std::string& where) const;
 };
@@ -36,9 +41,13 @@ struct Routing {
 };
 
 // logits [..., num_experts] (computed in f32). The correction bias [num_experts] of DeepSeek V3
-// (arXiv 2408.15664) takes part in the choice and not in the weights.
+// (arXiv 2408.15664) takes part in the choice and not in the weights. On the CPU one operation,
+// unless it is being differentiated.
 Routing route(const mx::array& logits, const RoutingOptions& o,
               const std::optional<mx::array>& correction_bias = {});
+
+// sum over k of weights * y: y [..., k, N], weights [..., k] -> [..., N].
+mx::array weighed_sum(const mx::array& y, const mx::array& weights);
 
 struct MoEOptions {
   RoutingOptions routing;

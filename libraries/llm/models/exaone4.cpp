@@ -94,23 +94,9 @@ struct ExaoneMoeConfig : Exaone4Config {
   }
 };
 
-struct Block final : nn::Module {
+struct Block final : SandwichLayer {
   Block(const Exaone4Config& c, int index)
-      : self_attn(this, "self_attn", c, c.attention_of(index)),
-        post_attention_layernorm(this, "post_attention_layernorm", c.hidden_size, c.rms_norm_eps),
-        mlp(this, "mlp", c.hidden_size, c.intermediate_size, c.hidden_act),
-        post_feedforward_layernorm(this, "post_feedforward_layernorm", c.hidden_size,
-                                   c.rms_norm_eps) {}
-
-  nn::Child<Attention> self_attn;
-  nn::Child<nn::RMSNorm> post_attention_layernorm;
-  nn::Child<GatedMLP> mlp;
-  nn::Child<nn::RMSNorm> post_feedforward_layernorm;
-
-  mx::array operator()(const mx::array& x, KVCache* cache) const {
-    const auto h = x + post_attention_layernorm(self_attn(x, cache));
-    return h + post_feedforward_layernorm(mlp(h));
-  }
+      : SandwichLayer(c, kAfterAlone, gated_mlp(c), c.attention_of(index)) {}
 };
 
 struct MoeBlock final : PreNormLayer<> {

@@ -98,6 +98,16 @@ mx::array AttentionCache::attend(const mx::array& q, const mx::array& k, const m
   return y;
 }
 
+std::optional<mx::array> AttentionCache::layer_step(
+    const mx::array& x, const std::shared_ptr<const kernels::LayerPlan>& plan_of_layer,
+    const std::optional<kernels::StepRope>& rope, const kernels::AttentionOptions& o) {
+  KvLayout next = layout_;
+  auto step = plan(next, x.ndim() == 3 ? x.shape(1) : 0);
+  auto y = store_->layer_step(step, x, plan_of_layer, rope, bounded(o));
+  if (y) done(std::move(next), step);
+  return y;
+}
+
 mx::array AttentionCache::attend_shared(const mx::array& q, const kernels::AttentionOptions& o) {
   return store_->attend(seen_, q, bounded(o));
 }

@@ -8,6 +8,7 @@
 #include "lm_common/kv_cache.h"
 #include "lm_common/kv_cache/cache_state.h"
 #include "lm_common/kv_cache/kv_layout.h"
+#include "lm_common/kv_cache/layer_steps.h"
 
 namespace mlxcpp {
 
@@ -19,7 +20,7 @@ struct QuantizeFrom {
 
 // Keys and values of an attention layer. Where a token goes (KvLayout), how numbers are stored
 // (quantisation) and whether rows stand at positions of their own (left padding) are independent.
-class AttentionCache final : public KVCache {
+class AttentionCache final : public KVCache, public LayerSteps {
  public:
   explicit AttentionCache(KvLayout layout = KvLayout(), std::optional<QuantizeFrom> quantize = {});
   // Rows of a batch whose prompts are padded on the left: row b starts after left_padding[b] tokens
@@ -35,6 +36,10 @@ class AttentionCache final : public KVCache {
   mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v,
                    const kernels::AttentionOptions& o) override;
   mx::array attend_shared(const mx::array& q, const kernels::AttentionOptions& o) override;
+  std::optional<mx::array> layer_step(const mx::array& x,
+                                      const std::shared_ptr<const kernels::LayerPlan>& plan,
+                                      const std::optional<kernels::StepRope>& rope,
+                                      const kernels::AttentionOptions& o) override;
   std::pair<mx::array, mx::array> update(const mx::array& k, const mx::array& v) override;
   mx::array mask(int L, std::optional<int> window = {}) const override;
   void shift_positions(int shift) override { position_shift_ = shift; }

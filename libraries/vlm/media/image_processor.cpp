@@ -24,7 +24,8 @@ int positive(const ConfigReader& v, const char* key, int value) {
 
 // "size" and its kin: an object of numbers. Calls f with a reader of it, if it is there.
 template <class F>
-void with_object(const ConfigReader& v, const char* key, F f) {
+void with_object(ConfigReader& v, const char* key, F f) {
+  v.skip(key);
   const auto it = v.json().find(key);
   if (it == v.json().end() || it->is_null()) return;
   ConfigReader inner(*it, v.where() + ": " + key);

@@ -193,6 +193,19 @@ pub unsafe extern "C" fn mlxcpp_tokenizer_delete(tokenizer: *mut Tokenizer) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(Box::from_raw(tokenizer))));
 }
 
+/// The whole of it as a tokenizer.json.
+#[no_mangle]
+pub unsafe extern "C" fn mlxcpp_tokenizer_to_json(
+    tokenizer: *const Tokenizer,
+    text: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    guard(error, || {
+        *text = give_text((*tokenizer).to_json()?);
+        Ok(())
+    })
+}
+
 /// `ids`: u32.
 #[no_mangle]
 pub unsafe extern "C" fn mlxcpp_tokenizer_ids(

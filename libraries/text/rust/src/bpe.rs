@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use serde_json::{json, Value};
 use tokenizers::Token;
 
 use crate::vocabulary::Vocabulary;
@@ -85,6 +86,17 @@ impl PairTable {
         Ok(Self { rows, merges })
     }
 
+    /// (left, right) in the order of their ranks.
+    fn pairs(&self) -> Vec<(u32, u32)> {
+        let mut all = Vec::with_capacity(self.merges.len());
+        for left in 0..self.rows.len() - 1 {
+            let row = &self.merges[self.rows[left] as usize..self.rows[left + 1] as usize];
+            all.extend(row.iter().map(|m| (m.rank, left as u32, m.right)));
+        }
+        all.sort_unstable();
+        all.into_iter().map(|(_, left, right)| (left, right)).collect()
+    }
+
     fn get(&self, left: u32, right: u32) -> Option<(u32, u32)> {
         let left = left as usize;
         if left + 1 >= self.rows.len() {
@@ -132,6 +144,49 @@ impl Bpe {
             continuing_prefix: String::new(),
             word_suffix: String::new(),
         }
+    }
+
+    /// The "model" of a tokenizer.json.
+    pub fn to_json(&self) -> Value {
+        let piece = |id| self.vocabulary.piece(id);
+        let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let pairs = match &self.ranking {
+            Ranking::Pairs(table) => table.pairs(),
+            Ranking::Pieces(ranks) => self.pairs_by_piece(ranks),
+        };
+        let merges: Vec<_> = pairs.into_iter().map(|(a, b)| json!([piece(a), piece(b)])).collect();
+        json!({
+            "type": "BPE",
+            "dropout": null,
+            "unk_token": self.unk.map(piece),
+            "continuing_subword_prefix": optional(&self.continuing_prefix),
+            "end_of_word_suffix": optional(&self.word_suffix),
+            "fuse_unk": self.fuse_unk,
+            "byte_fallback": self.byte_fallback,
+            "ignore_merges": self.ignore_merges,
+            "vocab": self.vocabulary.to_json(),
+            "merges": merges,
+        })
+    }
+
+    // What ranks by the merged piece, as pairs: every way to make a piece of two.
+    fn pairs_by_piece(&self, ranks: &[u32]) -> Vec<(u32, u32)> {
+        let mut all = Vec::new();
+        for (id, text) in self.vocabulary.iter() {
+            let rank = ranks[id as usize];
+            if rank == NONE || self.vocabulary.find(text.as_bytes()) != Some(id) {
+                continue;
+            }
+            for (middle, _) in text.char_indices().skip(1) {
+                let (left, right) = text.as_bytes().split_at(middle);
+                let found = (self.vocabulary.find(left), self.vocabulary.find(right));
+                if let (Some(left), Some(right)) = found {
+                    all.push((rank, id, left, right));
+                }
+            }
+        }
+        all.sort_unstable();
+        all.into_iter().map(|(_, _, left, right)| (left, right)).collect()
     }
 
     pub fn tokenize(&self, text: &str) -> Vec<Token> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::Value;
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::Token;
 
@@ -60,6 +61,15 @@ impl Model {
             return Ok(Model::Unigram(Box::new(file.build()?)));
         }
         serde_json::from_str(json.get()).map(Model::Other).map_err(|e| format!("model: {e}"))
+    }
+
+    /// The "model" of a tokenizer.json.
+    pub fn to_json(&self) -> Result<Value> {
+        match self {
+            Model::Bpe(bpe) => Ok(bpe.to_json()),
+            Model::Unigram(unigram) => Ok(unigram.to_json()),
+            Model::Other(model) => serde_json::to_value(model).map_err(|e| e.to_string()),
+        }
     }
 }
 
@@ -301,7 +311,7 @@ impl tokenizers::Model for Model {
     }
 
     fn save(&self, _: &Path, _: Option<&str>) -> tokenizers::Result<Vec<PathBuf>> {
-        Err("tokenizers are read, not written".into())
+        Err("the crate does not write: see to_json".into())
     }
 
     fn get_trainer(&self) -> TrainerWrapper {

@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::Value;
+use serde_json::{json, Value};
 use tokenizers::{
     AddedToken, DecoderWrapper, Model as _, NormalizerWrapper, PostProcessorWrapper,
     PreTokenizerWrapper, TokenizerImpl,
@@ -90,6 +90,22 @@ impl Tokenizer {
             decoder: file.decoder,
         };
         Self::from_parts(Model::from_json(file.model)?, parts)
+    }
+
+    /// The same as a tokenizer.json.
+    pub fn to_json(&self) -> Result<String> {
+        let all = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": self.pipeline.get_added_vocabulary(),
+            "normalizer": self.pipeline.get_normalizer(),
+            "pre_tokenizer": self.pipeline.get_pre_tokenizer(),
+            "post_processor": self.pipeline.get_post_processor(),
+            "decoder": self.pipeline.get_decoder(),
+            "model": self.pipeline.get_model().to_json()?,
+        });
+        serde_json::to_string(&all).map_err(|e| e.to_string())
     }
 
     pub fn is_added(&self, token: &str) -> bool {

@@ -2,6 +2,7 @@
 //! the behaviour of `tokenizers::models::Unigram`. That crate's trie of hash maps needs hundreds of
 //! megabytes for a quarter of a million pieces; here prefixes are found in a sorted list.
 
+use serde_json::{json, Value};
 use tokenizers::Token;
 
 use crate::vocabulary::Vocabulary;
@@ -50,6 +51,18 @@ impl Unigram {
             (0..=256).map(|byte| sorted.partition_point(|&id| first(id) < byte) as u32).collect();
         let unk_score = if min.is_finite() { min } else { 0.0 } - UNKNOWN_PENALTY;
         Self { vocabulary, byte_fallback: false, scores, unk, unk_score, sorted, by_first_byte }
+    }
+
+    /// The "model" of a tokenizer.json.
+    pub fn to_json(&self) -> Value {
+        let entry = |id: u32| json!([self.vocabulary.piece(id), self.scores[id as usize]]);
+        let vocab: Vec<_> = (0..self.vocabulary.len() as u32).map(entry).collect();
+        json!({
+            "type": "Unigram",
+            "unk_id": self.unk,
+            "vocab": vocab,
+            "byte_fallback": self.byte_fallback,
+        })
     }
 
     pub fn tokenize(&self, text: &str) -> Vec<Token> {

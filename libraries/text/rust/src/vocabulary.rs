@@ -2,6 +2,7 @@
 //! milliseconds for a quarter of a million pieces.
 
 use ahash::RandomState;
+use serde_json::Value;
 
 const EMPTY: u32 = u32::MAX;
 
@@ -59,6 +60,12 @@ impl Vocabulary {
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
         (0..self.len() as u32).map(|id| (id, self.piece(id))).filter(|(_, piece)| !piece.is_empty())
+    }
+
+    /// {"piece": id, ...}
+    pub fn to_json(&self) -> Value {
+        let found = self.iter().filter(|(id, piece)| self.find(piece.as_bytes()) == Some(*id));
+        Value::Object(found.map(|(id, piece)| (piece.to_owned(), id.into())).collect())
     }
 
     // Where `piece` stands, or the empty slot where it would. A quarter of the slots is free.

@@ -1,0 +1,76 @@
+#include "support/comparison.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace mlxcpp::bench {
+
+Comparison::Comparison(std::vector<Side> sides, Child::Seconds limit)
+    : sides_(std::move(sides)), limit_(limit), out_(sides_.size()) {}
+
+void Comparison::guarded(size_t side, const std::function<void()>& f) {
+  if (out_[side]) return;
+  try {
+    f();
+  } catch (const Error& e) {
+    if (side == 0) throw;
+    fmt::print(stderr, "left out from here on: {}\n", e.what());
+    out_[side] = peers_failed_ = true;
+    if (side < children_.size()) children_[side].reset();
+  }
+}
+
+Comparison::Values Comparison::ask(const std::string& request, int runs) {
+  if (children_.empty()) {
+    children_.resize(sides_.size());
+    for (size_t s = 0; s < sides_.size(); ++s)
+      guarded(s, [&] {
+        children_[s] = std::make_unique<Child>(sides_[s].name, sides_[s].command, limit_);
+      });
+  }
+  Values out(sides_.size());
+  for (int run = -1; run < runs; ++run)
+    for (size_t s = 0; s < sides_.size(); ++s)
+      guarded(s, [&] {
+        const double value = children_[s]->ask(request).at("value");
+        if (run >= 0) out[s].push_back(value);
+      });
+  return out;
+}
+
+std::map<std::string, Comparison::Values> Comparison::in_fresh_processes(int runs,
+                                                                         const Measure& measure) {
+  std::map<std::string, Values> out;
+  for (int run = 0; run < runs; ++run)
+    for (size_t s = 0; s < sides_.size(); ++s)
+      guarded(s, [&] {
+        Child child(sides_[s].name, sides_[s].command, limit_);
+        for (const auto& [point, value] : measure(child)) {
+          Values& values = out.try_emplace(point, sides_.size()).first->second;
+          values[s].push_back(value);
+        }
+      });
+  return out;
+}
+
+std::vector<Row> Comparison::with_each(const Row& row, const Values& values) const {
+  std::vector<Row> rows;
+  for (size_t s = 1; s < sides_.size(); ++s) {
+    if (out_[s] || values[s].empty()) continue;
+    rows.push_back(row);
+    rows.back().peer = sides_[s].name;
+    rows.back().peer_values = values[s];
+  }
+  if (rows.empty()) rows.push_back(row);
+  for (Row& r : rows) r.values = values.at(0);
+  return rows;
+}
+
+Row Comparison::with_best(Row row, const Values& values) const {
+  const auto rows = with_each(row, values);
+  return *std::max_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    return is_better(a.better, b.peer_value(), a.peer_value());
+  });
+}
+
+}  // namespace mlxcpp::bench

@@ -1,0 +1,57 @@
+// Steps of decoding as one operation a layer (kernels/decoder_step.h). The layers of
+// decoder_layer.h ask for one at every call, and go operation by operation where there is none: on
+// another device, for more than a few rows, in a transform (gradients), before an Observer, with
+// linear layers of other kinds (LoRA) or caches that have none.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "kernels/decoder_step.h"
+#include "lm_common/kv_cache.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+
+namespace mlxcpp::llm {
+
+class Attention;
+
+// A layer's parts, as the kernel takes them. None for other kinds than Linear, QuantizedLinear,
+// RMSNorm and LayerNorm themselves.
+std::optional<kernels::LinearPart> step_part(const nn::Linear& linear);
+std::optional<kernels::NormPart> step_part(const nn::Layer& norm);
+
+// How attention or an MLP stands in its layer: residual + multiplier * after(f(before(x))).
+struct StepFrame {
+  const nn::Layer* before = nullptr;
+  const nn::Layer* after = nullptr;
+  float multiplier = 1.0f;
+};
+
+// The steps of one layer, which owns it: it keeps what it has prepared until a weight changes.
+class LayerStep {
+ public:
+  struct Result {
+    std::optional<mx::array> h;  // the residual after attention; none: do it
+    bool complete = false;       // the MLP is in it
+  };
+  // Attention, and the MLP with it where that fits, too. x f32 [B, L, hidden]. side_by_side: the
+  // MLP sees x.
+  Result attend(const mx::array& x, KVCache* cache, const Attention& attention,
+                const StepFrame& attention_frame, const nn::Layer& mlp, const StepFrame& mlp_frame,
+                bool side_by_side = false) const;
+  // The MLP of x, and the residual. None: do it.
+  std::optional<mx::array> feed_forward(const mx::array& x, const mx::array& residual,
+                                        const nn::Layer& mlp, const StepFrame& frame) const;
+
+ private:
+  struct Plan {
+    std::shared_ptr<const kernels::LayerPlan> plan;
+
+    // The plan of this very part; null where there is none.
+    const std::shared_ptr<const kernels::LayerPlan>& of(const kernels::LayerPart& part);
+  };
+  mutable Plan attention_, mlp_;
+};
+
+}  // namespace mlxcpp::llm

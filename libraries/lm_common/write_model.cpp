@@ -1,0 +1,166 @@
+#include "lm_common/write_model.h"
+
+#include <map>
+#include <set>
+
+#include "core/atomic_file.h"
+#include "lm_common/head_rows.h"
+#include "nn/linear.h"
+#include "nn/quantized.h"
+#include "text/gguf_vocabulary.h"
+#include "text/tokenizer_files.h"
+#include "weights/gguf.h"
+
+namespace mlxcpp {
+namespace {
+
+namespace fs = std::filesystem;
+using kernels::QuantType;
+
+void refuse_what_has_no_form(const Json& config) {
+  const auto method = config.find("quantization_config");
+  if (method != config.end() && method->is_object() &&
+      method->value("quant_method", "") == "bitnet")
+    throw Error("bitnet's ternary layers cannot be written: use its own files");
+  if (config.contains("text_config"))
+    throw Error(
+        "the model has parts besides its text model ('text_config'), which would be lost: "
+        "it cannot be written");
+}
+
+void dequantize_layers(nn::Module& model, mx::Dtype dtype, bool all) {
+  std::vector<std::pair<std::string, std::unique_ptr<nn::Module>>> layers;
+  model.for_each_module([&](const std::string& path, nn::Module& layer) {
+    const auto* q = dynamic_cast<const nn::QuantizedLayer*>(&layer);
+    if (q && (all || q->matrix().type.is_gguf())) layers.emplace_back(path, q->dequantized(dtype));
+  });
+  for (auto& [path, layer] : layers) model.replace(path, std::move(layer));
+}
+
+// GGUF files of some families have the rows of queries and keys interleaved.
+void restore_row_order(nn::Module& model, Json& config) {
+  if (!has_interleaved_rows(config)) return;
+  model.for_each_module([&](const std::string& path, nn::Module& m) {
+    auto* layer = dynamic_cast<nn::Linear*>(&m);
+    const int heads = layer ? heads_at(path, config) : 0;
+    if (heads == 0) return;
+    layer->weight.set(mx::contiguous(halved_rows(*layer->weight, heads)));
+    if (layer->bias) layer->bias.set(mx::contiguous(halved_rows(*layer->bias, heads)));
+  });
+  config.erase("rope_traditional");
+}
+
+bool fits(const nn::Module& layer, const QuantType& type) {
+  const auto parameters = layer.parameters();
+  const auto weight = parameters.find("weight");
+  return weight != parameters.end() && weight->second.shape(-1) % type.group_size == 0;
+}
+
+// How the model is quantised now; the most common type is that of all layers.
+Quantization quantization_of(const nn::Module& model) {
+  std::map<std::string, std::optional<QuantType>> types;
+  std::vector<std::pair<QuantType, int>> counts;
+  model.for_each_module([&](const std::string& path, const nn::Module& layer) {
+    const auto* q = dynamic_cast<const nn::QuantizedLayer*>(&layer);
+    if (!q) return;
+    const QuantType type = q->matrix().type;
+    types[path] = type;
+    const auto it =
+        std::find_if(counts.begin(), counts.end(), [&](const auto& c) { return c.first == type; });
+    if (it == counts.end())
+      counts.emplace_back(type, 1);
+    else
+      ++it->second;
+  });
+  if (counts.empty()) return {};
+  const auto most = std::max_element(counts.begin(), counts.end(),
+                                     [](auto& a, auto& b) { return a.second < b.second; });
+  return {most->first, std::move(types)};
+}
+
+bool is_tokenizer_file(const std::string& name) {
+  static const std::set<std::string> kNames = {"tokenizer.json",
+                                               "tokenizer_config.json",
+                                               "special_tokens_map.json",
+                                               "added_tokens.json",
+                                               "generation_config.json",
+                                               "chat_template.jinja",
+                                               "chat_template.json",
+                                               "vocab.json",
+                                               "vocab.txt",
+                                               "merges.txt",
+                                               "tokenizer.model",
+                                               "spiece.model",
+                                               "sentencepiece.bpe.model",
+                                               "spm.model"};
+  return kNames.contains(name) || name.ends_with(".tiktoken") ||
+         (name.starts_with("tokenization_") && name.ends_with(".py"));
+}
+
+void copy_tokenizer(const fs::path& from, const fs::path& to) {
+  for (const auto& entry : fs::directory_iterator(from))
+    if (entry.is_regular_file() && is_tokenizer_file(entry.path().filename().string()))
+      write_file(to / entry.path().filename(), read_text_file(entry.path()));
+  const fs::path more = from / "additional_chat_templates";
+  if (!fs::is_directory(more)) return;
+  fs::create_directories(to / more.filename());
+  for (const auto& entry : fs::directory_iterator(more))
+    if (entry.is_regular_file() && entry.path().extension() == ".jinja")
+      write_file(to / more.filename() / entry.path().filename(), read_text_file(entry.path()));
+}
+
+void make_tokenizer(const GgufFile& gguf, const Tokenizer& tokenizer, const fs::path& to) {
+  const GgufVocabulary v = read_gguf_vocabulary(gguf);
+  Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                 {"clean_up_tokenization_spaces", false}};
+  for (const auto& [key, name] : std::map<std::string, std::string>{{"bos", "bos_token"},
+                                                                    {"eos", "eos_token"},
+                                                                    {"unknown", "unk_token"},
+                                                                    {"padding", "pad_token"}})
+    if (const auto it = v.ids.find(key); it != v.ids.end())
+      config[name] = tokenizer.id_to_token(it->second);
+  if (v.chat_templates.size() == 1 && v.chat_templates.contains("default"))
+    config["chat_template"] = v.chat_templates.at("default");
+  else
+    for (const auto& [name, text] : v.chat_templates)
+      config["chat_template"].push_back({{"name", name}, {"template", text}});
+  write_file(to / "tokenizer.json", tokenizer.to_json());
+  write_file(to / "tokenizer_config.json",
+             config.dump(2, ' ', false, Json::error_handler_t::replace));
+  if (const auto eos = tokenizer.eos(); !eos.empty())
+    write_file(to / "generation_config.json", Json{{"eos_token_id", eos}}.dump(2));
+}
+
+}  // namespace
+
+void write_model(const fs::path& folder, ModelContext& context, const ModelFiles& files,
+                 const WriteModelOptions& options) {
+  nn::Module& model = *context.model;
+  Json config = context.config;
+  refuse_what_has_no_form(config);
+  if (options.quantize && options.quantize->is_gguf())
+    throw Error("safetensors cannot hold {}: expected affine, mxfp4, mxfp8 or nvfp4",
+                kernels::name(options.quantize->mode));
+
+  const bool all = options.dequantize || options.quantize;
+  dequantize_layers(model, options.dtype.value_or(mx::bfloat16), all);
+  restore_row_order(model, config);
+  if (options.dtype) model.cast(*options.dtype);
+  if (options.quantize)
+    nn::quantize_weights(model, [&](const std::string&, const nn::Module& layer) {
+      return fits(layer, *options.quantize) ? options.quantize : std::nullopt;
+    });
+
+  fs::create_directories(folder);
+  if (files.gguf.empty())
+    copy_tokenizer(files.folder, folder);
+  else
+    make_tokenizer(GgufFile(files.gguf), *context.tokenizer, folder);
+  if (options.dtype) config["torch_dtype"] = nn::dtype_name(*options.dtype);
+  config.erase("dtype");  // the newer name of the same
+  write_checkpoint(folder, {.config = std::move(config),
+                            .quantization = quantization_of(model),
+                            .weights = model.parameters()});
+}
+
+}  // namespace mlxcpp
