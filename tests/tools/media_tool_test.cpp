@@ -71,6 +71,25 @@ TEST_F(LlmTool, FilesToTheTokensOfThePythonPipeline) {
   }
 }
 
+TEST_F(LlmTool, SoundsToTheTokensOfThePythonPipeline) {
+  const fs::path fixture = kGolden / "vlm" / "gemma3n";
+  const test::UnpackedFixture model(fixture);
+  for (const Json& one : read_json(fixture / "golden.json").at("cases")) {
+    if (one.at("audio").size() > 1) continue;  // with text between them
+    std::string arguments = options(model.path());
+    for (const std::string image : one.at("images"))
+      arguments += fmt::format(" --image '{}'", (fixture / image).string());
+    for (const std::string sound : one.at("audio"))
+      arguments += fmt::format(" --audio '{}'", (fixture / sound).string());
+    const std::string prompt = one.at("messages").back().at("content").back().at("text");
+    SCOPED_TRACE(one.at("name"));
+    const auto outcome = run(arguments + fmt::format(" --prompt '{}'", prompt));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(Json::parse(outcome.out).at("prompt_tokens"), one.at("num_tokens"));
+    expect_begins(one.at("greedy"), outcome.out);
+  }
+}
+
 TEST_F(LlmTool, FilmsToTheTokensOfThePythonPipeline) {
   for (const char* name : {"qwen2_5_vl", "qwen2_vl", "smolvlm"}) {
     const fs::path fixture = kGolden / "vlm" / name;
