@@ -22,6 +22,8 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  // Bytes over some that were written, such as a header that is known at the end.
+  void write_at(size_t offset, std::string_view text);
   void commit();
 
  private:

@@ -21,6 +21,8 @@ const Kind kKinds[] = {
     // Bounds of its own, one for each sort of thing.
     {"media", [](const fs::path& p) { return p.filename() == "media"; }, compare_media,
      Tolerance{}},
+    {"embedders", [](const fs::path& p) { return lies_in(p, "embedders"); }, compare_embedders,
+     Tolerance{}},
     // The tolerances of a Stable Diffusion fixture are its own, one each part.
     {"sd", [](const fs::path& p) { return lies_in(p, "sd"); }, compare_stable_diffusion,
      Tolerance{.abs = 1e-4, .rel = 0}},

@@ -30,6 +30,7 @@ void compare_gguf(const fs::path& json, const Options& options, Comparison& out)
 void compare_cache(const fs::path& json, const Options& options, Comparison& out);
 void compare_sampling(const fs::path& json, const Options& options, Comparison& out);
 void compare_media(const fs::path& folder, const Options& options, Comparison& out);
+void compare_embedders(const fs::path& folder, const Options& options, Comparison& out);
 void compare_stable_diffusion(const fs::path& folder, const Options& options, Comparison& out);
 void compare_real(const fs::path& json, const Options& options, Comparison& out);
 

@@ -174,7 +174,8 @@ HttpResponse HttpClient::exchange(const HttpRequest& request, const BodySink& si
   set(CURLOPT_HTTPHEADER, list);
   set(CURLOPT_USERAGENT, "mlxcpp/0.1");
   set(CURLOPT_NOBODY, request.head ? 1L : 0L);
-  set(CURLOPT_BUFFERSIZE, kReceiveBuffer);
+  // A wish only: libcurl refuses it on a handle that still has the buffer of a failed transfer.
+  curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, kReceiveBuffer);
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   set(CURLOPT_CONNECTTIMEOUT, kConnectSeconds);

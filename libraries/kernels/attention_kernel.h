@@ -46,7 +46,7 @@ struct AttentionArgs {
   float softcap = 0.0f;
   // Query i is number (keys - queries + i) in the list. It sees itself and what stands before
   // (causal), at most `window` of them, and only those of its own block of `chunk` positions, where
-  // number 0 of the list has position `base`.
+  // number 0 of the list has position `base`. Not causal: what is less than `window` away.
   bool causal = true;
   int window = 0;  // 0: no bound
   int chunk = 0;   // 0: no blocks
@@ -72,7 +72,11 @@ struct AttentionArgs {
     }
     return first;
   }
-  int end_seen(int query) const { return causal ? keys - queries + query + 1 : keys; }
+  int end_seen(int query) const {
+    const int self = keys - queries + query;
+    if (causal) return self + 1;
+    return window > 0 && self + window < keys ? self + window : keys;
+  }
 };
 
 // Where a run over some rows and keys leaves what it found. Per row: the largest score, the sum of

@@ -197,18 +197,20 @@ GenerationStream ModelContext::generate(LMInput input, Caches& caches,
                           generate_options(std::move(parameters), std::move(stop)));
 }
 
-std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
-                                                   std::string_view where) {
-  std::unique_ptr<LanguageModel> model = types.make(checkpoint.config, where);
-  nn::Weights weights = model->sanitize(std::move(checkpoint.weights));
-  const Quantization& quantization = checkpoint.quantization;
-  nn::quantize(*model, [&](const std::string& path, const nn::Module&) {
+void put_weights(nn::Module& model, nn::Weights weights, const Quantization& quantization) {
+  nn::quantize(model, [&](const std::string& path, const nn::Module&) {
     auto type = quant_type_at(quantization, path);
     // As mlx_lm: what has no scales was left as it was, whatever the setting for all says.
     if (type && !type->is_gguf() && !weights.contains(path + ".scales")) type.reset();
     return type;
   });
-  nn::load(*model, std::move(weights));
+  nn::load(model, std::move(weights));
+}
+
+std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
+                                                   std::string_view where) {
+  std::unique_ptr<LanguageModel> model = types.make(checkpoint.config, where);
+  put_weights(*model, model->sanitize(std::move(checkpoint.weights)), checkpoint.quantization);
   return model;
 }
 

@@ -49,6 +49,10 @@ struct ModelContext {
                             std::stop_token stop = {}) const;
 };
 
+// Quantises the layers of `model` as the checkpoint's are, then loads the weights. The names are
+// the tree's own.
+void put_weights(nn::Module& model, nn::Weights weights, const Quantization& quantization);
+
 // The model of a checkpoint: made by its type, its layers quantised as the checkpoint's, weights
 // in.
 std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,

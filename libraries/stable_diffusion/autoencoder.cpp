@@ -195,8 +195,8 @@ mx::array Autoencoder::decode(const mx::array& z) const {
   return mx::astype(decoder(h), mx::float32);
 }
 
-mx::array Autoencoder::decode_scaled(const mx::array& z,
-                                     const std::optional<Tiling>& tiling) const {
+mx::array Autoencoder::decode_scaled(const mx::array& z, const std::optional<Tiling>& tiling,
+                                     const std::stop_token& stop) const {
   if (z.ndim() != 4 || z.shape(3) != config_.latent_channels || z.size() == 0)
     throw Error(
         "autoencoder: expected latents [N, H, W, {}], found [{}]: UNet and autoencoder do "
@@ -210,7 +210,7 @@ mx::array Autoencoder::decode_scaled(const mx::array& z,
         "overlap from 0 to below 1",
         tiling->edge, tiling->overlap);
   if (tiling && (z.shape(1) > tiling->edge || z.shape(2) > tiling->edge))
-    return decode_tiled(unscaled, *tiling);
+    return decode_tiled(unscaled, *tiling, stop);
   return decode(unscaled);
 }
 
@@ -239,7 +239,8 @@ mx::array blend(const mx::array& a, const mx::array& b, int axis, int extent) {
 
 // As AutoencoderKL.tiled_decode: tiles at steps of edge * (1 - overlap), each blended with its
 // upper and left neighbours and cut to its own part.
-mx::array Autoencoder::decode_tiled(const mx::array& z, const Tiling& tiling) const {
+mx::array Autoencoder::decode_tiled(const mx::array& z, const Tiling& tiling,
+                                    const std::stop_token& stop) const {
   const int height = z.shape(1), width = z.shape(2), edge = tiling.edge, scale = config_.scale();
   const int step = std::max(1, static_cast<int>(static_cast<float>(edge) * (1 - tiling.overlap)));
   const int limit = step * scale, extent = edge * scale - limit;
@@ -251,6 +252,7 @@ mx::array Autoencoder::decode_tiled(const mx::array& z, const Tiling& tiling) co
           z, {0, y, x, 0},
           {z.shape(0), std::min(y + edge, height), std::min(x + edge, width), z.shape(3)}));
       tile.eval();  // one tile's activations at a time
+      if (stop.stop_requested()) throw Error("interrupted");
       row.push_back(tile);
     }
     std::vector<mx::array> parts;

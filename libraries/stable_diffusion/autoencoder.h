@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <stop_token>
 
 #include "nn/conv.h"
 #include "stable_diffusion/blocks.h"
@@ -37,14 +38,17 @@ class Autoencoder final : public nn::Module {
   mx::array encode_scaled(const mx::array& x) const;
 
   // z [N, h, w, latent_channels], scaled -> f32 [N, h*s, w*s, out_channels], about [-1, 1].
-  mx::array decode_scaled(const mx::array& z, const std::optional<Tiling>& tiling = {}) const;
+  // Throws an Error after the tile at which `stop` was asked for.
+  mx::array decode_scaled(const mx::array& z, const std::optional<Tiling>& tiling = {},
+                          const std::stop_token& stop = {}) const;
 
   const AutoencoderConfig& config() const { return config_; }
   mx::Dtype dtype() const;
 
  private:
   mx::array decode(const mx::array& z) const;
-  mx::array decode_tiled(const mx::array& z, const Tiling& tiling) const;
+  mx::array decode_tiled(const mx::array& z, const Tiling& tiling,
+                         const std::stop_token& stop) const;
 
   AutoencoderConfig config_;
 

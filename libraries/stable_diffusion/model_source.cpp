@@ -14,14 +14,43 @@ namespace fs = std::filesystem;
 constexpr const char* kTextParts[] = {"text_encoder", "text_encoder_2"};
 constexpr const char* kTokenizers[] = {"tokenizer", "tokenizer_2"};
 
-// A part's weights: whole, in shards, or, where nothing else is there, the half-precision variant.
-Tensors read_weights(const fs::path& folder, const std::string& stem) {
+// The stem of a part's weights: whole, in shards, or, where nothing else is there, the
+// half-precision variant.
+std::string weights_stem(const fs::path& folder) {
+  const std::string stem =
+      folder.filename().string().starts_with("text_encoder") ? "model" : "diffusion_pytorch_model";
   for (const std::string& name : {stem, stem + ".fp16"})
     if (fs::exists(folder / (name + ".safetensors")) ||
         fs::exists(folder / (name + ".safetensors.index.json")))
-      return read_safetensors_folder(folder, name).tensors;
+      return name;
   throw Error("{}: no {}.safetensors here (nor its shards, nor {}.fp16.safetensors)",
               folder.string(), stem, stem);
+}
+
+Tensors read_weights(const fs::path& folder) {
+  return read_safetensors_folder(folder, weights_stem(folder)).tensors;
+}
+
+// transformers 5 leaves "text_model." out when it writes a CLIP text model.
+Tensors with_text_model_prefix(Tensors weights) {
+  constexpr std::string_view kPrefix = "text_model.";
+  for (const auto& [name, value] : weights)
+    if (name.starts_with(kPrefix)) return weights;
+  Tensors out;
+  for (auto& [name, value] : weights)
+    out.insert_or_assign(name.starts_with("text_projection.") ? name : std::string(kPrefix) + name,
+                         value);
+  return out;
+}
+
+// Loads what was read from `where`, which errors name.
+void load(nn::Module& module, Tensors weights, mx::Dtype dtype, const fs::path& where) {
+  try {
+    nn::load(module, fitted(module, std::move(weights), dtype));
+  } catch (const Error& e) {
+    throw Error("{}: {}", where.string(), e.what());
+  }
+  module.eval();
 }
 
 // transformers writes "-Infinity" into scheduler configurations, which is no JSON: absent is the
@@ -104,6 +133,11 @@ ModelSource::ModelSource(const fs::path& model, const fs::path& configs)
     text_.push_back(read_clip_text_config(read_part(kTextParts[i]),
                                           (configs_ / kTextParts[i] / "config.json").string()));
   check_fit();
+  // A part without weights is found now, not when it is needed.
+  if (!single_file_) {
+    for (const char* part : {"unet", "vae"}) weights_stem(model_ / part);
+    for (int i = 0; i < text_encoders(); ++i) weights_stem(model_ / kTextParts[i]);
+  }
 }
 
 Json ModelSource::read_part(const std::string& part, const char* file) const {
@@ -141,21 +175,18 @@ std::string ModelSource::scheduler_where() const {
 
 std::unique_ptr<UNet> ModelSource::load_unet(mx::Dtype dtype) const {
   auto model = std::make_unique<UNet>(unet_);
-  nn::load(*model, fitted(*model,
-                          single_file_ ? ldm_unet(load_safetensors(model_), unet_)
-                                       : read_weights(model_ / "unet", "diffusion_pytorch_model"),
-                          dtype));
-  model->eval();
+  load(*model,
+       single_file_ ? ldm_unet(load_safetensors(model_), unet_) : read_weights(model_ / "unet"),
+       dtype, single_file_ ? model_ : model_ / "unet");
   return model;
 }
 
 std::unique_ptr<Autoencoder> ModelSource::load_autoencoder(mx::Dtype dtype) const {
   auto model = std::make_unique<Autoencoder>(autoencoder_);
-  nn::load(*model, fitted(*model,
-                          single_file_ ? ldm_autoencoder(load_safetensors(model_), autoencoder_)
-                                       : read_weights(model_ / "vae", "diffusion_pytorch_model"),
-                          dtype));
-  model->eval();
+  load(*model,
+       single_file_ ? ldm_autoencoder(load_safetensors(model_), autoencoder_)
+                    : read_weights(model_ / "vae"),
+       dtype, single_file_ ? model_ : model_ / "vae");
   return model;
 }
 
@@ -166,11 +197,10 @@ std::unique_ptr<ClipTextModel> ModelSource::load_text_encoder(int index, mx::Dty
     const auto file = load_safetensors(model_);
     weights = ldm_text_encoder(file, ldm_family(file, model_.string()), index, text_[index]);
   } else {
-    weights = read_weights(model_ / kTextParts[index], "model");
+    weights = with_text_model_prefix(read_weights(model_ / kTextParts[index]));
   }
   weights.erase("text_model.embeddings.position_ids");  // 0, 1, 2, ...
-  nn::load(*model, fitted(*model, std::move(weights), dtype));
-  model->eval();
+  load(*model, std::move(weights), dtype, single_file_ ? model_ : model_ / kTextParts[index]);
   return model;
 }
 

@@ -5,12 +5,14 @@
 
 #include <fmt/ranges.h>
 
+#include "core/log.h"
 #include "nn/quantized.h"
 
 namespace mlxcpp::sd {
 namespace {
 
-constexpr int kMostImages = 1024, kMostLatents = 1 << 14;
+// A side, and in all: 8192 x 8192 pixels.
+constexpr int kMostImages = 1024, kMostLatents = 1 << 14, kMostArea = 1 << 20;
 
 // Linear layers whose rows the type fits; small ones are left as they are.
 void quantize_linear(nn::Module& module, int group_size, int bits) {
@@ -49,6 +51,9 @@ void check(const EvaluateParameters& p) {
     if (edge < 1 || edge > kMostLatents)
       throw Error("latent size: expected 1 to {} a side, found {} x {}", kMostLatents,
                   p.latent_width, p.latent_height);
+  if (static_cast<int64_t>(p.latent_width) * p.latent_height > kMostArea)
+    throw Error("latent size: {} x {} are more than {} in all", p.latent_width, p.latent_height,
+                kMostArea);
   if (!(std::isfinite(p.cfg) && p.cfg >= 0))
     throw Error("cfg: expected a number from 0, found {}", p.cfg);
 }
@@ -178,13 +183,15 @@ Conditioning StableDiffusion::condition(const std::optional<std::string>& prompt
 
 std::unique_ptr<Sampler> StableDiffusion::sampler(const std::string& name) const {
   const std::string where = source_.scheduler_where();
+  if (name.empty() && source_.scheduler().value("_class_name", "") == "PNDMScheduler")
+    log::info("{}: PNDMScheduler is run as Euler, with its betas", where);
   return make_sampler(name.empty() ? sampler_of_config(source_.scheduler(), where) : name,
                       source_.scheduler(), where);
 }
 
 DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
                                        std::unique_ptr<Sampler> sampler,
-                                       const std::optional<mx::array>& image) {
+                                       const std::optional<mx::array>& from) {
   // The UNet of a model that takes guidance as an input runs once.
   const bool guided = p.cfg > 1 && !source_.unet_config().time_cond_proj_dim;
   // Both sides of the guidance are of one length.
@@ -196,13 +203,17 @@ DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
   Conditioning with = condition(p.prompt, count);
   std::optional<Conditioning> without;
   if (guided) without = condition(p.negative_prompt, count);
+  if (options_.conserve_memory) {
+    release_text_encoders();
+    mx::clear_cache();
+  }
   with.states =
       *joined(without ? std::optional(without->states) : std::nullopt, with.states, p.image_count);
   with.pooled = joined(without ? without->pooled : std::nullopt, with.pooled, p.image_count);
 
   const int channels = source_.autoencoder_config().latent_channels;
-  const int height = image ? image->shape(1) : p.latent_height;
-  const int width = image ? image->shape(2) : p.latent_width;
+  const int height = from ? from->shape(1) : p.latent_height;
+  const int width = from ? from->shape(2) : p.latent_width;
   if (source_.is_xl()) {
     const auto h = static_cast<float>(height * scale()), w = static_cast<float>(width * scale());
     const float sizes[] = {h, w, 0, 0, h, w};
@@ -211,9 +222,11 @@ DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
   mx::random::KeySequence keys(p.seed);
   const auto noise = mx::random::normal({p.image_count, height, width, channels}, mx::float32, 0.0f,
                                         1.0f, keys.next());
-  auto latents = image ? sampler->add_noise(*image, noise) : sampler->initial_latents(noise);
+  auto latents = from ? sampler->add_noise(*from, noise) : sampler->initial_latents(noise);
   latents.eval();
-  return DenoiseIterator(unet(), std::move(sampler), std::move(with), guided, p.cfg,
+  auto network = unet();
+  if (options_.conserve_memory) release_unet();  // the iterator holds it
+  return DenoiseIterator(std::move(network), std::move(sampler), std::move(with), guided, p.cfg,
                          std::move(latents), std::move(keys));
 }
 
@@ -237,12 +250,16 @@ DenoiseIterator StableDiffusion::generate(const mx::array& image, double strengt
   s->prepare(p.steps, strength);
   auto latents = autoencoder()->encode_scaled(mx::expand_dims(image, 0));
   latents.eval();
+  if (options_.conserve_memory) {
+    release_autoencoder();
+    mx::clear_cache();
+  }
   return start(p, std::move(s), latents);
 }
 
-ImageDecoder StableDiffusion::detached_decoder(std::optional<Tiling> tiling) {
-  return [model = autoencoder(), tiling](const mx::array& latents) {
-    const auto x = model->decode_scaled(latents, tiling);
+ImageDecoder StableDiffusion::detached_decoder(std::optional<Tiling> tiling, std::stop_token stop) {
+  return [model = autoencoder(), tiling, stop = std::move(stop)](const mx::array& latents) {
+    const auto x = model->decode_scaled(latents, tiling, stop);
     return mx::clip(x * mx::array(0.5f) + mx::array(0.5f), mx::array(0.0f), mx::array(1.0f));
   };
 }

@@ -21,6 +21,9 @@ struct LoadOptions {
   mx::Dtype dtype =
       mx::float16;        // of the weights of text encoders and UNet; the autoencoder's are f32
   bool quantize = false;  // linear layers: text encoders 4 bits (groups of 64), UNet 8 bits (32)
+  // Each part goes before the next is loaded: text encoders, then (from a picture) the
+  // autoencoder, then the UNet, which goes with the DenoiseIterator.
+  bool conserve_memory = false;
 };
 
 struct EvaluateParameters {
@@ -44,6 +47,7 @@ struct DenoiseStep {
 };
 
 // f32 [N, H, W, 3] in [0, 1], from latents. Holds what it needs and nothing else of the model.
+// Where it decodes in tiles it ends with an Error after the one at which `stop` was asked for.
 using ImageDecoder = std::function<mx::array(const mx::array& latents)>;
 
 class StableDiffusion;
@@ -101,7 +105,7 @@ class StableDiffusion {
                            const EvaluateParameters& parameters);
 
   // The decoder alone, which outlives this. tiling: for pictures larger than memory allows at once.
-  ImageDecoder detached_decoder(std::optional<Tiling> tiling = {});
+  ImageDecoder detached_decoder(std::optional<Tiling> tiling = {}, std::stop_token stop = {});
   mx::array decode(const mx::array& latents, std::optional<Tiling> tiling = {}) {
     return detached_decoder(tiling)(latents);
   }
@@ -110,7 +114,7 @@ class StableDiffusion {
 
  private:
   DenoiseIterator start(const EvaluateParameters& parameters, std::unique_ptr<Sampler> sampler,
-                        const std::optional<mx::array>& image);
+                        const std::optional<mx::array>& latents);
   const std::vector<std::shared_ptr<const ClipTextModel>>& text_encoders();
   int windows(const std::string& prompt) const;  // that the whole prompt takes
   std::shared_ptr<const UNet> unet();

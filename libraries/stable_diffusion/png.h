@@ -10,12 +10,12 @@ namespace mlxcpp::sd {
 
 namespace mx = mlx::core;
 
-// Pictures f32 [N, H, W, 3] in [0, 1] as one, uint8 [rows * (H + 16), N / rows * (W + 16), 3], each
-// in a black frame of 8 pixels, row by row (as mlx-swift-examples does). Places without a picture
-// in the last row stay black.
-mx::array grid(const mx::array& images, int rows);
 // uint8 of [0, 1], to the nearest.
 mx::array to_pixels(const mx::array& images);
+// Pictures uint8 [N, H, W, 3] as one, [rows * (H + 16), N / rows * (W + 16), 3], each in a black
+// frame of 8 pixels, row by row (as mlx-swift-examples does). Places without a picture in the last
+// row stay black.
+mx::array grid(const mx::array& pixels, int rows);
 
 // PNG of uint8 [H, W, 3], as media::write_png has it.
 using media::PngText;

@@ -144,10 +144,7 @@ std::string sampler_of_config(const Json& config, const std::string& where) {
   if (name == "DDIMScheduler") return "ddim";
   if (name == "DPMSolverMultistepScheduler") return "dpm++2m";
   if (name == "LCMScheduler") return "lcm";
-  if (name == "PNDMScheduler") {
-    log::info("{}: PNDMScheduler is run as Euler, with its betas", where);
-    return "euler";
-  }
+  if (name == "PNDMScheduler") return "euler";  // with its betas
   throw Error(
       "{}: scheduler '{}' is not supported; EulerDiscreteScheduler, "
       "EulerAncestralDiscreteScheduler, "

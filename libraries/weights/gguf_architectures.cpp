@@ -19,6 +19,20 @@ void copy(const GgufFile& g, std::string_view name, Json& config, const char* fi
 
 bool has_tensor(const GgufFile& g, std::string_view name) { return g.tensor(name) != nullptr; }
 
+// Token types, of the encoders.
+void token_types(const GgufFile& g, Json& c) {
+  const GgufTensor* types = g.tensor("token_types.weight");
+  c["type_vocab_size"] = types && !types->shape.empty() ? types->shape[0] : 0;
+}
+
+void nomic_bert(const GgufFile& g, Json& c) {
+  token_types(g, c);
+  c["max_trained_positions"] = c["max_position_embeddings"];
+  c["qkv_proj_bias"] = has_tensor(g, "blk.0.attn_qkv.bias");
+  c["mlp_fc1_bias"] = has_tensor(g, "blk.0.ffn_up.bias");
+  c["mlp_fc2_bias"] = has_tensor(g, "blk.0.ffn_down.bias");
+}
+
 // One entry a layer: every `period`-th layer sees everything, the others a window.
 void layer_types(Json& c, int period) {
   for (int i = 1; i <= c["num_hidden_layers"].get<int>(); ++i)
@@ -285,13 +299,23 @@ const GgufNames kBert = {{"token_embd", "embeddings.word_embeddings"},
                          {"ffn_up", "intermediate.dense"},
                          {"ffn_down", "output.dense"},
                          {"layer_output_norm", "output.LayerNorm"}};
+const GgufNames kNomicBert = {{"token_embd", "embeddings.word_embeddings"},
+                              {"token_types", "embeddings.token_type_embeddings"},
+                              {"token_embd_norm", "emb_ln"},
+                              {"attn_qkv", "attn.Wqkv"},
+                              {"attn_output", "attn.out_proj"},
+                              {"attn_output_norm", "norm1"},
+                              {"ffn_up", "mlp.fc11"},
+                              {"ffn_gate", "mlp.fc12"},
+                              {"ffn_down", "mlp.fc2"},
+                              {"layer_output_norm", "norm2"}};
 
 // Where a row names another model_type than its own, the converter has already made the tensors
 // that class's (split, for one).
 const std::vector<GgufArchitecture> kArchitectures = {
     {"llama", "llama", kPermutedRope},
     {"baichuan", "llama", kPermutedRope, {}, baichuan},
-    {"bert", "bert", kLayerNorm, kBert, nullptr, "gelu", "layer_norm_eps", "encoder.layer."},
+    {"bert", "bert", kLayerNorm, kBert, token_types, "gelu", "layer_norm_eps", "encoder.layer."},
     {"cohere2", "cohere2", kLayerNorm, {}, cohere2, "silu", "layer_norm_eps"},
     {"command-r", "cohere", kLayerNorm, {}, cohere, "silu", "layer_norm_eps"},
     {"deepseek2", "deepseek_v3", kNothing, kDeepseek2, deepseek2},
@@ -307,6 +331,8 @@ const std::vector<GgufArchitecture> kArchitectures = {
     {"internlm2", "llama", kPermutedRope},
     {"lfm2", "lfm2", kNothing, kLfm2, lfm2, "silu", "norm_eps"},
     {"minicpm", "minicpm", kPermutedRope, {}, minicpm},
+    {"nomic-bert", "nomic_bert", kLayerNorm, kNomicBert, nomic_bert, "silu", "layer_norm_epsilon",
+     "encoder.layers."},
     {"olmo", "olmo", kPermutedRope | kLayerNorm, {}, olmo, "silu", "layer_norm_eps"},
     {"olmo2", "olmo2", kNothing, kPostNorms, olmo2},
     {"olmoe", "olmoe", kNothing, {}, olmoe},

@@ -107,7 +107,7 @@ TEST_F(AdapterOption, SwitchesInAChat) {
 }
 
 TEST_F(AdapterOption, ThatDoesNotFitIsOneLine) {
-  for (const std::string options :
+  for (const std::string& options :
        {"--adapter " + adapter("qwen3_moe-lora"), std::string("--adapter /no/such/folder"),
         "--adapter a=" + adapter("llama-lora") + "--adapter b=" + adapter("llama-dora")}) {
     const Outcome outcome = run("eval " + model() + options + " --prompt Hello");

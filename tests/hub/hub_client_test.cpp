@@ -32,6 +32,12 @@ TEST_F(HubTest, AsksForEachFileWhenTheModelInfoDoesNotDescribeIt) {
   EXPECT_TRUE(fs::exists(blob("model.safetensors")));
 }
 
+// libcurl keeps the buffer of a failed look-up, and refuses another size of it at the next try.
+TEST_F(HubTest, AnEndpointWithoutAddressIsSaid) {  // fails without asking a name server
+  EXPECT_THAT(error_of([&] { fetch(settings_for("http://a..b")); }),
+              AllOf(HasSubstr("a..b"), HasSubstr("esolve host")));
+}
+
 TEST_F(HubTest, FetchesNothingTwice) {
   fetch(settings);
   const size_t before = hub.requests().size();

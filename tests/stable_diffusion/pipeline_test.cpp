@@ -5,6 +5,7 @@
 #include "kernels/thread_pool.h"
 #include "model_folder.h"
 #include "stable_diffusion/model_container.h"
+#include "stable_diffusion/png.h"
 #include "support/throws.h"
 
 namespace mlxcpp::sd {
@@ -128,6 +129,43 @@ TEST(Pipeline, WindowsOfALongPromptAreEncodedAlone) {
   const auto alone =
       mx::concatenate({model.condition(first).states, model.condition(second).states}, 1);
   EXPECT_TRUE(same(both, alone));
+}
+
+// What goes into the file is within 2/255 of diffusers' picture of the same latents.
+TEST(Pipeline, PixelsAreThoseOfDiffusers) {
+  const auto golden = load_safetensors(kSd21 / "golden.safetensors");
+  const auto channels_last = [](const mx::array& x) { return mx::transpose(x, {0, 2, 3, 1}); };
+  const auto pixels = [](const mx::array& x) { return mx::astype(to_pixels(x), mx::int32); };
+  const auto got = pixels(tiny().decode(channels_last(golden.at("traj.cfg.4"))));
+  const auto want = pixels(channels_last(golden.at("traj.cfg.image")));
+  EXPECT_EQ(got.shape(), want.shape());
+  EXPECT_LE(mx::max(mx::abs(got - want)).item<int>(), 2);
+  EXPECT_GT(mx::max(want).item<int>() - mx::min(want).item<int>(), 50) << "a picture";
+}
+
+size_t bytes_of(const nn::Module& module) {
+  size_t n = 0;
+  for (const auto& [path, value] : module.parameters()) n += value.nbytes();
+  return n;
+}
+
+TEST(Pipeline, ConservingMemoryLetsEachPartGoBeforeTheNext) {
+  const ModelSource source(kSd21);
+  // f16: f32 weights would stay in the mapped file.
+  const size_t text = bytes_of(*source.load_text_encoder(0, mx::float16));
+  const auto picture = mx::zeros({64, 32, 3});
+  const auto held = [&](bool conserve, bool from_picture) {
+    StableDiffusion model(ModelSource(kSd21), {.dtype = mx::float32, .conserve_memory = conserve});
+    mx::synchronize();
+    const size_t before = mx::get_active_memory();
+    const auto steps =
+        from_picture ? model.generate(picture, 0.5, small(1)) : model.generate(small(1));
+    mx::synchronize();
+    return mx::get_active_memory() - before;
+  };
+  // Half: MLX may serve an array from a larger buffer that it kept.
+  EXPECT_LE(held(true, false) + text / 2, held(false, false));
+  EXPECT_LE(held(true, true) + text / 2, held(false, true));
 }
 
 TEST(Pipeline, BatchesOfPictures) {

@@ -66,13 +66,15 @@ TEST(Png, Errors) {
   EXPECT_FALSE(std::filesystem::exists(folder / "a.png"));
   EXPECT_THAT(error_of([&] { check_writable(folder / "no/a.png"); }), HasSubstr("no/a.png"));
   EXPECT_THAT(error_of([&] { check_writable(folder.path()); }), HasSubstr("is a folder"));
+  EXPECT_THAT(error_of([&] { check_writable(""); }), HasSubstr("empty"));
   check_writable(folder / "a.png");
   EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "nothing is left behind";
 }
 
 TEST(Grid, FramesRowByRow) {
-  const auto images =
+  const auto floats =
       mx::ones({3, 4, 6, 3}) * mx::reshape(mx::array({0.2f, 0.6f, 1.0f}), {3, 1, 1, 1});
+  const auto images = to_pixels(floats);
   const auto x = grid(images, 2);
   ASSERT_EQ(x.shape(), (mx::Shape{2 * 20, 2 * 22, 3}));
   const auto at = [&](int row, int column) {
@@ -85,6 +87,7 @@ TEST(Grid, FramesRowByRow) {
   EXPECT_EQ(at(20 + 8, 22 + 8), 0) << "no picture";
   EXPECT_THAT(error_of([&] { grid(images, 0); }), HasSubstr("rows"));
   EXPECT_THAT(error_of([&] { grid(images, 4); }), HasSubstr("rows"));
+  EXPECT_THAT(error_of([&] { grid(floats, 2); }), HasSubstr("uint8"));
 }
 
 TEST(Grid, PixelsAreRoundedToTheNearest) {

@@ -43,7 +43,7 @@ Command add_image_to_image(CLI::App& app) {
   app.add_option("--input", o->input, "picture to start from (PNG, JPEG, WebP, GIF, TIFF)")
       ->required();
   app.add_option("--max-edge", o->max_edge, "larger pictures are shrunk to this")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 17))
       ->capture_default_str();
   app.add_option("--strength", o->strength,
                  "share of the way from noise that is taken: 1 keeps nothing of the picture")

@@ -30,7 +30,7 @@ void SdOptions::add(CLI::App& app, bool with_size) {
   app.add_option("--cfg", cfg, "guidance; at 1 and below the UNet runs once a step [the model's]");
   app.add_option("--image-count", image_count, "number of pictures")->capture_default_str();
   app.add_option("--batch-size", batch_size, "pictures decoded at once")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   if (with_size) {
     app.add_option("--latent-width", latent_width, "an eighth of the picture's width")
@@ -41,7 +41,8 @@ void SdOptions::add(CLI::App& app, bool with_size) {
   app.add_option("--rows", rows, "rows of pictures in the output")->capture_default_str();
   app.add_option("--steps", steps, "steps from noise to picture [the model's]");
   app.add_option("--seed", seed,
-                 "of the noise; the same picture for the same seed [from the clock]");
+                 "of the noise; the same picture for the same seed [from the clock]")
+      ->check(whole_number());
   app.add_option("--sampler", sampler, "how steps are taken [the model's]")
       ->check(CLI::IsMember(sd::sampler_names()));
   app.add_option("--output", output, "PNG to write")->capture_default_str();
@@ -49,7 +50,7 @@ void SdOptions::add(CLI::App& app, bool with_size) {
   app.add_option("--tile", tile,
                  "decode in tiles of so many latents; 0: never [64, for pictures beyond 1024 "
                  "pixels]")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 1 << 14));
   app.add_flag("--conserve-memory", conserve_memory,
                "load text encoders, UNet and decoder one after the other");
   app.add_flag("-q,--quiet", quiet, "no progress");
@@ -61,7 +62,7 @@ sd::EvaluateParameters SdOptions::parameters() const {
   const sd::Preset* preset = sd::find_preset(model);
   sd::EvaluateParameters p;
   p.prompt = read_prompt(prompt);
-  p.negative_prompt = negative_prompt;
+  if (negative_prompt) p.negative_prompt = read_prompt(*negative_prompt);
   p.whole_prompt = whole_prompt;
   p.cfg = cfg.value_or(preset ? preset->cfg : p.cfg);
   p.steps = steps.value_or(preset ? preset->steps : p.steps);
@@ -95,8 +96,9 @@ sd::StableDiffusion SdOptions::open() const {
                     : dtype == "float16"  ? mlx::core::float16
                     : float16             ? mlx::core::float16
                                           : mlx::core::float32;
-  return sd::StableDiffusion(sd::open_model(model, config, options),
-                             {.dtype = type, .quantize = quantize});
+  return sd::StableDiffusion(
+      sd::open_model(model, config, options),
+      {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
 }
 
 namespace {
@@ -162,22 +164,20 @@ int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::Stab
   const kernels::PrecisionScope precision(o.compute.kernel_precision());
   if (!o.quiet) fmt::print(stderr, "seed: {}\n", p.seed);
   if (!o.conserve_memory) model.ensure_loaded();
+  // A single picture stands alone; several stand in frames.
+  const auto picture = [&](const mx::array& pixels) {
+    return pixels.shape(0) == 1 ? mx::squeeze(pixels, 0) : sd::grid(pixels, o.rows);
+  };
   const InterruptScope interrupt;
   std::optional<mx::array> latents;
   {
     auto steps = start();
-    if (o.conserve_memory) {
-      model.release_text_encoders();
-      model.release_autoencoder();
-      model.release_unet();  // the iterator still holds it
-      mx::clear_cache();
-    }
     StepProgress progress("step", steps.count(), o.quiet);
     while (auto step = steps.next(interrupt.token())) {
       latents = step->latents;
       progress.step(step->index + 1);
       if (!o.preview.empty())
-        sd::write_png(o.preview, sd::grid(model.decode(step->predicted), o.rows));
+        sd::write_png(o.preview, picture(sd::to_pixels(model.decode(step->predicted))));
     }
     if (steps.stopped()) throw Error("interrupted");
   }
@@ -185,8 +185,8 @@ int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::Stab
 
   const int edge = std::max(latents->shape(1), latents->shape(2));
   const int tile = o.tile.value_or(edge > 128 ? 64 : 0);
-  const auto decoder =
-      model.detached_decoder(tile > 0 ? std::optional(sd::Tiling{.edge = tile}) : std::nullopt);
+  const auto decoder = model.detached_decoder(
+      tile > 0 ? std::optional(sd::Tiling{.edge = tile}) : std::nullopt, interrupt.token());
   std::vector<mx::array> images;
   const int count = latents->shape(0), batches = (count + o.batch_size - 1) / o.batch_size;
   StepProgress progress("decoded", batches, o.quiet || batches == 1);
@@ -197,12 +197,11 @@ int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::Stab
     images.back().eval();
     progress.step(i + 1);
   }
-  // A single picture stands alone; several stand in frames.
-  const auto all = mx::concatenate(images, 0);
+  if (interrupt.interrupted()) throw Error("interrupted");
   const auto sampler = p.sampler.empty() ? sd::sampler_of_config(model.source().scheduler(),
                                                                  model.source().scheduler_where())
                                          : p.sampler;
-  sd::write_png(o.output, count == 1 ? mx::squeeze(all, 0) : sd::grid(all, o.rows),
+  sd::write_png(o.output, picture(mx::concatenate(images, 0)),
                 {{"parameters", parameters_text(o, p, sampler, extra)},
                  {"Software", "mlxcpp " MLXCPP_VERSION}});
   if (!o.quiet) fmt::print(stderr, "wrote {}\n", o.output);

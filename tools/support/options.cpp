@@ -1,7 +1,9 @@
 #include "support/options.h"
 
+#include <charconv>
 #include <fstream>
 #include <iterator>
+#include <limits>
 
 #include <mlx/mlx.h>
 
@@ -51,7 +53,7 @@ void GenerateOptions::add(CLI::App& app) {
   app.add_option("--extra-eos-token", extra_eos_tokens,
                  "one more token that ends the answer (repeatable)");
   app.add_option("--seed", p.seed, "of the sampler; the same seed gives the same text")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number())
       ->capture_default_str();
   app.add_option("--max-kv-size", p.max_kv_size,
                  "bound of the KV cache in tokens; older ones are dropped");
@@ -183,6 +185,18 @@ std::string read_prompt(const std::string& prompt) {
     begin = comma + 1;
   }
   return text;
+}
+
+CLI::Validator whole_number() {
+  return CLI::Validator(
+      [](const std::string& text) -> std::string {
+        uint64_t value = 0;
+        const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (fault == std::errc{} && end == text.data() + text.size()) return "";
+        return fmt::format("expected a whole number from 0 to {}, found '{}'",
+                           std::numeric_limits<uint64_t>::max(), text);
+      },
+      "UINT64");
 }
 
 }  // namespace mlxcpp::tools

@@ -73,6 +73,9 @@ struct ComputeOptions : DeviceOptions {
   kernels::Precision kernel_precision() const;
 };
 
+// For options of 64 bits without sign: CLI11 itself takes -1 and what does not fit.
+CLI::Validator whole_number();
+
 // "text", or "@FILE[,@FILE...]" for the text of files, joined by line breaks.
 std::string read_prompt(const std::string& prompt);
 

@@ -169,7 +169,8 @@ impl Builder<'_> {
             }
         };
         let special = |key, otherwise| self.special(key, Some(otherwise));
-        let cls = special("cls", 101).or_else(|| special("bos", 101));
+        // Newer files name it "bos" only.
+        let cls = self.special("cls", None).or_else(|| special("bos", 101));
         let sep = special("seperator", 102);
         let options = WordPieceOptions {
             lowercase: self.flag("normalizer.lowercase", true),
