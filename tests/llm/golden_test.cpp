@@ -48,11 +48,10 @@ std::vector<Fixture> quantised() {
   return out;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, Golden,
-    ::testing::ValuesIn(
-        fixtures({"llm", "gguf", "cache", "embedders", "real", "sampling.json", "sd"})),
-    test_name);
+INSTANTIATE_TEST_SUITE_P(All, Golden,
+                         ::testing::ValuesIn(fixtures({"llm", "gguf", "cache", "embedders", "media",
+                                                       "real", "sampling.json", "sd"})),
+                         test_name);
 INSTANTIATE_TEST_SUITE_P(Quantised, GoldenPrecision, ::testing::ValuesIn(quantised()), test_name);
 
 }  // namespace
