@@ -162,7 +162,7 @@ Weights Module::trainable_parameters() const {
 
 void Module::update(const Weights& values) {
   std::vector<std::pair<Param*, mx::array>> fits;
-  std::string bad;
+  std::vector<std::string> bad;
   std::map<std::string, Param*> all;
   for_each_param([&](const std::string& path, Param& p) {
     if (p) all.emplace(path, &p);
@@ -170,15 +170,15 @@ void Module::update(const Weights& values) {
   for (const auto& [path, value] : values) {
     const auto it = all.find(path);
     if (it == all.end()) {
-      bad += "\n  unknown " + path;
+      bad.push_back("unknown " + path);
     } else if ((*it->second)->shape() != value.shape()) {
-      bad += fmt::format("\n  shape   {}: expected {}, found {}", path, shape_text(**it->second),
-                         shape_text(value));
+      bad.push_back(fmt::format("shape of {}: expected {}, found {}", path,
+                                shape_text(**it->second), shape_text(value)));
     } else {
       fits.emplace_back(it->second, value);
     }
   }
-  if (!bad.empty()) throw Error("the update does not fit the model:{}", bad);
+  if (!bad.empty()) throw Error("the update does not fit the model: {}", fmt::join(bad, "; "));
   for (auto& [p, v] : fits) p->set(std::move(v));
 }
 
@@ -267,28 +267,28 @@ std::string dtype_name(mx::Dtype dtype) {
 
 void load(Module& m, Weights weights) {
   std::vector<std::pair<Param*, mx::array>> fits;
-  std::string bad;
+  std::vector<std::string> bad;
   m.for_each_param([&](const std::string& path, Param& p) {
     if (!p) return;  // its key, if the checkpoint has one, is unused
     const auto it = weights.find(path);
     if (it == weights.end()) {
-      bad += "\n  missing " + path;
+      bad.push_back("missing " + path);
       return;
     }
     const mx::array& found = it->second;
     if (p->shape() != found.shape())
-      bad += fmt::format("\n  shape   {}: expected {}, found {}", path, shape_text(*p),
-                         shape_text(found));
+      bad.push_back(fmt::format("shape of {}: expected {}, found {}", path, shape_text(*p),
+                                shape_text(found)));
     else if (!dtype_fits(p->dtype(), found.dtype()))
-      bad += fmt::format(
-          "\n  dtype   {}: expected {}, found {}", path,
+      bad.push_back(fmt::format(
+          "dtype of {}: expected {}, found {}", path,
           mx::issubdtype(p->dtype(), mx::inexact) ? "floating point" : dtype_name(p->dtype()),
-          dtype_name(found.dtype()));
+          dtype_name(found.dtype())));
     fits.emplace_back(&p, found);
     weights.erase(it);
   });
-  for (const auto& [path, w] : weights) bad += "\n  unused  " + path;
-  if (!bad.empty()) throw Error("weights do not fit the model:{}", bad);
+  for (const auto& [path, w] : weights) bad.push_back("unused " + path);
+  if (!bad.empty()) throw Error("weights do not fit the model: {}", fmt::join(bad, "; "));
   for (auto& [p, w] : fits) p->set(std::move(w));
 }
 

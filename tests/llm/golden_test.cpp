@@ -54,8 +54,8 @@ std::vector<Fixture> quantised() {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Golden,
-                         ::testing::ValuesIn(fixtures({"llm", "gguf", "cache", "embedders", "real",
-                                                       "sampling.json", "sd", "vlm"})),
+                         ::testing::ValuesIn(fixtures({"llm", "gguf", "cache", "embedders", "media",
+                                                       "real", "sampling.json", "sd", "vlm"})),
                          test_name);
 INSTANTIATE_TEST_SUITE_P(Quantised, GoldenPrecision, ::testing::ValuesIn(quantised()), test_name);
 

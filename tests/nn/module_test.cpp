@@ -147,11 +147,11 @@ TEST(Load, NamesEveryFaultAndTouchesNothing) {
   const auto text = message([&] { load(m, w); });
   EXPECT_THAT(text, HasSubstr("missing embed.weight"));
   EXPECT_THAT(text, HasSubstr("missing layers.0.up.bias"));
-  EXPECT_THAT(text, HasSubstr("shape   layers.1.norm.weight: expected [3], found [4]"));
+  EXPECT_THAT(text, HasSubstr("shape of layers.1.norm.weight: expected [3], found [4]"));
   EXPECT_THAT(text,
-              HasSubstr("dtype   layers.0.down.weight: expected floating point, found uint32"));
-  EXPECT_THAT(text, HasSubstr("unused  head.weight"));
-  EXPECT_THAT(text, HasSubstr("unused  layers.2.norm.weight"));
+              HasSubstr("dtype of layers.0.down.weight: expected floating point, found uint32"));
+  EXPECT_THAT(text, HasSubstr("unused head.weight"));
+  EXPECT_THAT(text, HasSubstr("unused layers.2.norm.weight"));
   EXPECT_THAT(text, Not(HasSubstr("layers.1.up")));
   EXPECT_EQ(m.layers[1].norm->weight->id(), before.id());
 }

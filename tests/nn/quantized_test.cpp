@@ -85,10 +85,10 @@ TEST(Quantized, LoadIsStrictOnTwins) {
     load(m, w);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_THAT(e.what(), HasSubstr("dtype   up.weight: expected uint32, found float32"));
-    EXPECT_THAT(e.what(), HasSubstr("shape   up.scales: expected [6, 2], found [6, 4]"));
+    EXPECT_THAT(e.what(), HasSubstr("dtype of up.weight: expected uint32, found float32"));
+    EXPECT_THAT(e.what(), HasSubstr("shape of up.scales: expected [6, 2], found [6, 4]"));
     EXPECT_THAT(e.what(), HasSubstr("missing up.biases"));
-    EXPECT_THAT(e.what(), HasSubstr("unused  odd.scales"));
+    EXPECT_THAT(e.what(), HasSubstr("unused odd.scales"));
   }
 }
 
