@@ -50,7 +50,8 @@ TEST_F(BadMedia, MarksInTheTextAreNoPictures) {
 }
 
 TEST_F(BadMedia, SoftTokensInTheTextAreNoPictures) {
-  EXPECT_THAT(error("<image_soft_token>"), HasSubstr("more placeholders"));
+  EXPECT_THAT(error(Chat{showing("<image_soft_token>", {folder / "image0.png"})}),
+              HasSubstr("more placeholders"));
 }
 
 TEST_F(BadMedia, APictureThatTheTemplateLeavesOut) {
