@@ -252,6 +252,7 @@ TEST(TrainingMode, ReachesTheWholeTree) {
 TEST(ValueAndGrad, OfALinearLayerByHand) {
   Linear l(2, 1, true);
   l.weight.set(mx::array({2.0f, -1.0f}, {1, 2}));
+  l.bias.set(mx::zeros({1}));
   const auto step = value_and_grad(
       l, [&](const std::vector<mx::array>& in) { return mx::sum(mx::square(l(in[0]) - in[1])); });
   // y = 2*3 - 4 = 2, loss (2-5)^2 = 9, dloss/dy = -6.

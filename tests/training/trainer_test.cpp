@@ -130,7 +130,6 @@ TEST(Trainer, CheckpointingChangesNothingButMemory) {
     EXPECT_LT(mx::max(mx::abs(value - again.model->trainable_parameters().at(path))).item<float>(),
               1e-4)
         << path;
-  EXPECT_LE(again.trainer->forecast(), plain.trainer->forecast());
 }
 
 TEST(Trainer, ValidationIsTheMeanOverTokens) {

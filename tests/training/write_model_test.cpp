@@ -126,7 +126,7 @@ TEST(WriteModel, RefusesWhatWouldBeLost) {
 
 TEST(WriteModel, FusedAdapterIsPartOfIt) {
   const TempFolder folder;
-  const fs::path from = folder_of(folder, "llama-lora");
+  const fs::path from = folder_of(folder, "llama");
   ModelContext c = load(from);
   const adapters::LoraAdapter adapter(kGolden / "llm" / "llama-lora" / "adapter", c.config);
   adapter.load(*c.model);
