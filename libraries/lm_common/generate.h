@@ -85,7 +85,7 @@ struct GenerateOptions {
   std::set<int> eos = {};                           // ids that end the answer
   std::unique_ptr<ToolCallProcessor> tool_calls = {};
   std::optional<ReasoningSplitter> reasoning = {};  // none: what is thought aloud is text
-  std::optional<int> context_length = {};  // positions the model was made for
+  std::optional<int> context_length = {};           // positions the model was made for
   std::optional<int> vocab_size = {};
   std::shared_ptr<FeatureCache> features = {};  // of media seen before; none: encoded anew
 };

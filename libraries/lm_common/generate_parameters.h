@@ -33,11 +33,11 @@ struct GenerateParameters {
   std::optional<float> frequency_penalty;
   int frequency_context_size = 20;
 
-  bool logprobs = false;           // report each token's log-probability
-  std::vector<std::string> stop;   // texts that end the answer and are not part of it
+  bool logprobs = false;                // report each token's log-probability
+  std::vector<std::string> stop;        // texts that end the answer and are not part of it
   std::optional<int> reasoning_budget;  // tokens to think aloud, then the thought is ended
-  bool ignore_eos = false;         // measure and compare: go on past end-of-sequence tokens
-  int prefill_step = 512;          // tokens of the prompt computed at a time
+  bool ignore_eos = false;              // measure and compare: go on past end-of-sequence tokens
+  int prefill_step = 512;               // tokens of the prompt computed at a time
   std::optional<int> max_kv_size;  // bound of the KV cache; old entries but the first are dropped
   std::optional<int> kv_bits;      // 8 or 4: keys and values quantised
   int kv_group_size = 64;          // of the quantised cache: 32, 64 or 128
