@@ -3,10 +3,8 @@
 // stable-diffusion.cpp, measured in turns in one run. `bench_sd --serve DTYPE` is the measured side
 // (support/child.h).
 #include <chrono>
-#include <cmath>
 #include <iostream>
 #include <memory>
-#include <random>
 
 #include <CLI/CLI.hpp>
 
@@ -15,6 +13,7 @@
 #include "stable_diffusion/autoencoder.h"
 #include "stable_diffusion/unet.h"
 #include "support/comparison.h"
+#include "support/random_part.h"
 
 using namespace mlxcpp;
 namespace mx = mlx::core;
@@ -43,28 +42,6 @@ sd::AutoencoderConfig autoencoder_config() {
       "stable-diffusion-2-1-base");
 }
 
-// One part at a time. Its weights are pieces of one block of random numbers: drawing all of them
-// would take longer than what is measured.
-template <class Part, class Config>
-std::unique_ptr<Part> random_part(const Config& config, mx::Dtype dtype) {
-  std::vector<float> block((1 << 20) + 7);
-  std::minstd_rand engine(1);
-  std::uniform_real_distribution<float> uniform(-1, 1);
-  for (float& x : block) x = uniform(engine);
-  auto part = std::make_unique<Part>(config);
-  part->map_parameters([&](const std::string&, const mx::array& old) {
-    const float scale =
-        std::sqrt(3.0f * static_cast<float>(old.shape(0)) / static_cast<float>(old.size()));
-    std::vector<float> values(old.size());
-    for (size_t i = 0; i < values.size(); ++i) values[i] = scale * block[i % block.size()];
-    auto made = mx::astype(mx::array(values.data(), old.shape(), mx::float32), dtype);
-    made.eval();
-    return made;
-  });
-  mx::clear_cache();
-  return part;
-}
-
 mx::array random(const mx::Shape& shape) {
   auto x = mx::random::normal(shape);
   x.eval();
@@ -90,13 +67,14 @@ int serve(const std::string& name) {
   for (std::string request; std::getline(std::cin, request);) {
     if (request == "unet_step") {
       autoencoder.reset();
-      if (!unet) unet = random_part<sd::UNet>(unet_config(), dtype);
+      if (!unet) unet = bench::random_part<sd::UNet>(unet_config(), dtype);
       const auto x = random({1, 64, 64, 4});
       const sd::Conditioning text{random({1, 77, 1024}), {}, {}};
       answer({{"value", seconds([&] { return (*unet)(x, mx::array(500.0f), text); })}});
     } else if (request == "vae_decode") {
       unet.reset();
-      if (!autoencoder) autoencoder = random_part<sd::Autoencoder>(autoencoder_config(), dtype);
+      if (!autoencoder)
+        autoencoder = bench::random_part<sd::Autoencoder>(autoencoder_config(), dtype);
       const auto z = random({1, 64, 64, 4});
       answer({{"value", seconds([&] { return autoencoder->decode_scaled(z); })}});
     } else if (request == "peak_memory") {
@@ -116,27 +94,6 @@ bool has_module(const std::string& python, const std::string& module) {
   const std::string code =
       "import importlib.util, sys; sys.exit(importlib.util.find_spec('" + module + "') is None)";
   return bench::exit_status({python, "-c", code}) == 0;
-}
-
-// Times of one point, in turns, and each side's peak memory in MB: processes of their own. False: a
-// peer failed.
-bool measure(const std::string& dtype, const std::string& point, int threads, int runs,
-             std::vector<bench::Side> sides, double limit, bool json) {
-  bench::Comparison comparison(std::move(sides), bench::Child::Seconds(limit));
-  const auto report = [&](const std::string& name, const char* unit,
-                          const bench::Comparison::Values& values) {
-    const bench::Row row{.bench = "sd",
-                         .model = "SD 2.1 " + dtype,
-                         .point = name,
-                         .threads = threads,
-                         .unit = unit,
-                         .better = Better::lower};
-    for (const auto& r : comparison.with_each(row, values))
-      std::cout << (json ? bench::json_line(r) + "\n" : bench::table_line(r)) << std::flush;
-  };
-  report(point, "s", comparison.ask(point, runs));
-  report(point + " peak", "MB", comparison.ask("peak_memory", 1));
-  return !comparison.peers_failed();
 }
 
 }  // namespace
@@ -188,7 +145,15 @@ int main(int argc, char** argv) {
           else if (!json)
             std::cout << "(stable-diffusion-cpp-python is not installed)\n";
         }
-        complete = measure(type, what, threads, runs, sides, limit, json) && complete;
+        const bench::Row row{.bench = "sd",
+                             .model = "SD 2.1 " + type,
+                             .point = what,
+                             .threads = threads,
+                             .unit = "s",
+                             .better = Better::lower};
+        complete = bench::measure_with_peak(row, what, runs, std::move(sides),
+                                            bench::Child::Seconds(limit), json) &&
+                   complete;
       }
     if (complete) return 0;
     fmt::print(stderr, "bench_sd: not every peer could be measured\n");

@@ -137,25 +137,6 @@ fs::path float_model() {
   return folder;
 }
 
-bool measure(const Task& task, int threads, int runs, std::vector<bench::Side> sides, bool json) {
-  constexpr bench::Child::Seconds kLimit{300};  // of one answer
-  bench::Comparison comparison(std::move(sides), kLimit);
-  const auto report = [&](std::string point, const char* unit, Better better,
-                          const bench::Comparison::Values& values) {
-    const bench::Row row{.bench = "train",
-                         .model = task.model,
-                         .point = std::move(point),
-                         .threads = threads,
-                         .unit = unit,
-                         .better = better};
-    for (const bench::Row& r : comparison.with_each(row, values))
-      std::cout << (json ? bench::json_line(r) + "\n" : bench::table_line(r)) << std::flush;
-  };
-  report(task.name, task.unit, Better::higher, comparison.ask("rate", runs));
-  report(std::string(task.name) + " peak", "MB", Better::lower, comparison.ask("peak_memory", 1));
-  return !comparison.peers_failed();
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -191,7 +172,15 @@ int main(int argc, char** argv) {
           sides.push_back({peer,
                            {python, MLXCPP_PEERS "/train_peer.py", peer, task.name, folder,
                             std::to_string(threads)}});
-      good = measure(task, threads, runs, std::move(sides), json) && good;
+      const bench::Row row{.bench = "train",
+                           .model = task.model,
+                           .point = task.name,
+                           .threads = threads,
+                           .unit = task.unit,
+                           .better = Better::higher};
+      good = bench::measure_with_peak(row, "rate", runs, std::move(sides),
+                                      bench::Child::Seconds(300), json) &&
+             good;
     }
     mx::clear_streams();
     if (!good) return 1;

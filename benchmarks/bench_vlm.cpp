@@ -11,8 +11,8 @@
 
 #include "kernels/thread_pool.h"
 #include "lm_common/memory.h"
-#include "support/child.h"
-#include "support/report.h"
+#include "support/comparison.h"
+#include "support/random_part.h"
 #include "vlm/blocks/qwen_tower.h"
 #include "vlm/blocks/siglip.h"
 #include "vlm/media/resize.h"
@@ -57,28 +57,6 @@ vlm::QwenTowerConfig qwen_config() {
   return c;
 }
 
-// Weights are pieces of one block of random numbers: drawing all of them would take longer than
-// what is measured.
-template <class Tower, class Config>
-std::unique_ptr<Tower> random_tower(const Config& config, mx::Dtype dtype) {
-  std::vector<float> block((1 << 20) + 7);
-  std::minstd_rand engine(1);
-  std::uniform_real_distribution<float> uniform(-1, 1);
-  for (float& x : block) x = uniform(engine);
-  auto tower = std::make_unique<Tower>(config);
-  tower->map_parameters([&](const std::string&, const mx::array& old) {
-    const float scale =
-        std::sqrt(3.0f * static_cast<float>(old.shape(0)) / static_cast<float>(old.size()));
-    std::vector<float> values(old.size());
-    for (size_t i = 0; i < values.size(); ++i) values[i] = scale * block[i % block.size()];
-    auto made = mx::astype(mx::array(values.data(), old.shape(), mx::float32), dtype);
-    made.eval();
-    return made;
-  });
-  mx::clear_cache();
-  return tower;
-}
-
 mx::array random(const mx::Shape& shape) {
   auto x = mx::random::normal(shape);
   x.eval();
@@ -117,20 +95,22 @@ int serve(const std::string& name) {
   answer({{"ready", true}});
   for (std::string request; std::getline(std::cin, request);) {
     if (request == "siglip_896") {
-      if (!siglip) siglip = random_tower<vlm::SiglipTower>(siglip_config(), dtype);
+      if (!siglip) siglip = bench::random_part<vlm::SiglipTower>(siglip_config(), dtype);
       const auto pixels = random({1, 3, 896, 896});
       answer({{"value", seconds([&] { (*siglip)(pixels).eval(); })}});
     } else if (request == "qwen2_5_vl_1024") {
-      if (!qwen) qwen = random_tower<vlm::QwenTower>(qwen_config(), dtype);
+      if (!qwen) qwen = bench::random_part<vlm::QwenTower>(qwen_config(), dtype);
       constexpr int kSide = 74;  // smart_resize makes 1036 of 1024
       const auto patches = random({kSide * kSide, 3 * 2 * 14 * 14});
       answer({{"value", seconds([&] { (*qwen)(patches, {1, kSide, kSide}).eval(); })}});
     } else if (request == "mobilenetv5_768") {
-      if (!mobilenet) mobilenet = random_tower<vlm::MobileNetV5>(vlm::Gemma3nVisionConfig(), dtype);
+      if (!mobilenet)
+        mobilenet = bench::random_part<vlm::MobileNetV5>(vlm::Gemma3nVisionConfig(), dtype);
       const auto pixels = random({1, 3, 768, 768});
       answer({{"value", seconds([&] { (*mobilenet)(pixels).eval(); })}});
     } else if (request == "sound_10s") {
-      if (!conformer) conformer = random_tower<vlm::Conformer>(vlm::Gemma3nAudioConfig(), dtype);
+      if (!conformer)
+        conformer = bench::random_part<vlm::Conformer>(vlm::Gemma3nAudioConfig(), dtype);
       constexpr int kFrames = 997;  // of 32 ms, every 10 ms
       const auto features = random({1, kFrames, 128});
       const auto valid = mx::ones({1, kFrames}, mx::bool_);
@@ -145,46 +125,6 @@ int serve(const std::string& name) {
   }
   mx::clear_streams();
   return 0;
-}
-
-// --- The measuring side ---
-
-struct Side {
-  std::string name;
-  std::vector<std::string> command;
-};
-
-// Times of one point, in turns, and each side's peak memory in MB: processes of their own.
-void measure(const std::string& dtype, const Point& point, int threads, int runs,
-             const std::vector<Side>& sides, bool json) {
-  std::vector<std::unique_ptr<bench::Child>> children;
-  constexpr bench::Child::Seconds kLimit{300};  // of one answer
-  for (const Side& side : sides)
-    children.push_back(std::make_unique<bench::Child>(side.name, side.command, kLimit));
-  std::vector<std::vector<double>> values(sides.size()), peaks(sides.size());
-  for (int run = -1; run < runs; ++run)  // the first is a warm-up
-    for (size_t s = 0; s < sides.size(); ++s) {
-      const double value = children[s]->ask(point.name).at("value");
-      if (run >= 0) values[s].push_back(value);
-    }
-  for (size_t s = 0; s < sides.size(); ++s)
-    peaks[s].push_back(children[s]->ask("peak_memory").at("value"));
-  const auto show = [&](const std::string& name, const char* unit, Better better, auto& all) {
-    bench::Row row{.bench = "vlm",
-                   .model = dtype,
-                   .point = name,
-                   .threads = threads,
-                   .unit = unit,
-                   .better = better,
-                   .values = all[0]};
-    if (sides.size() > 1) {
-      row.peer = sides[1].name;
-      row.peer_values = all[1];
-    }
-    std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
-  };
-  show(point.name, point.unit, point.better, values);
-  show(std::string(point.name) + " peak", "MB", Better::lower, peaks);
 }
 
 }  // namespace
@@ -212,17 +152,27 @@ int main(int argc, char** argv) {
     if (!served.empty()) return serve(served);
     if (!json) std::cout << bench::table_header();
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
+    bool good = true;
     for (const std::string type : {"float32", "bfloat16"})
       for (const Point& what : kPoints) {
         if ((!dtype.empty() && dtype != type) || (!point.empty() && point != what.name)) continue;
         if (!what.by_dtype && type != "float32") continue;
-        std::vector<Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
+        std::vector<bench::Side> sides = {{"mlxcpp", {argv[0], "--serve", type}}};
         if (peers)
           sides.push_back(
               {what.by_dtype ? "transformers, torch " + type : "Pillow",
                {python, MLXCPP_PEERS "/vision_peer.py", type, std::to_string(threads)}});
-        measure(type, what, threads, runs, sides, json);
+        const bench::Row row{.bench = "vlm",
+                             .model = type,
+                             .point = what.name,
+                             .threads = threads,
+                             .unit = what.unit,
+                             .better = what.better};
+        good = bench::measure_with_peak(row, what.name, runs, std::move(sides),
+                                        bench::Child::Seconds(300), json) &&
+               good;
       }
+    if (!good) return 1;
   } catch (const std::exception& e) {
     fmt::print(stderr, "bench_vlm: {}\n", e.what());
     return 1;

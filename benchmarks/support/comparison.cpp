@@ -1,5 +1,7 @@
 #include "support/comparison.h"
 
+#include <iostream>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -71,6 +73,21 @@ Row Comparison::with_best(Row row, const Values& values) const {
   return *std::max_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
     return is_better(a.better, b.peer_value(), a.peer_value());
   });
+}
+
+bool measure_with_peak(Row row, const std::string& request, int runs, std::vector<Side> sides,
+                       Child::Seconds limit, bool json) {
+  Comparison comparison(std::move(sides), limit);
+  const auto report = [&](const Comparison::Values& values) {
+    for (const Row& r : comparison.with_each(row, values))
+      std::cout << (json ? json_line(r) + "\n" : table_line(r)) << std::flush;
+  };
+  report(comparison.ask(request, runs));
+  row.point += " peak";
+  row.unit = "MB";
+  row.better = Better::lower;
+  report(comparison.ask("peak_memory", 1));
+  return !comparison.peers_failed();
 }
 
 }  // namespace mlxcpp::bench

@@ -50,4 +50,10 @@ class Comparison {
   bool peers_failed_ = false;
 };
 
+// The whole of a benchmark's point: `request` of all sides in turns, then each one's peak memory in
+// MB, printed as tables or JSON lines, a row for each peer. `row` says what is measured, without
+// values. False: a peer failed.
+bool measure_with_peak(Row row, const std::string& request, int runs, std::vector<Side> sides,
+                       Child::Seconds limit, bool json);
+
 }  // namespace mlxcpp::bench
