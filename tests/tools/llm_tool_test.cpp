@@ -4,6 +4,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -243,6 +244,20 @@ class Terminal {
     unread_.erase(0, at + text.size());
     return out;
   }
+  // Waits for the prompt and for the keys to be the line editor's: libedit shows the prompt first,
+  // and what comes in between would still be edited by the kernel.
+  void prompt() {
+    until("> ");
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    termios mode{};
+    while (::tcgetattr(fd_, &mode) == 0 && (mode.c_lflag & ICANON)) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        ADD_FAILURE() << "the line editor did not take over the terminal";
+        return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
   // The exit status, after reading what is left; -1 for a signal.
   int end() {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
@@ -276,19 +291,19 @@ constexpr const char* kCtrlD = "\x04";
 
 TEST_F(LlmTool, CtrlCStopsAnAnswerAndKeepsTheChat) {
   Terminal terminal("chat --max-tokens 3000", folder);
-  terminal.until("> ");
+  terminal.prompt();
   terminal.type("Count from one to a thousand.\n");
   terminal.until("\n");
   terminal.until(" ");  // of the answer
   terminal.type(kCtrlC);
   terminal.until("[stopped]");
-  terminal.until("> ");
+  terminal.prompt();
   terminal.type("not sent");
   terminal.type(kCtrlC);
-  terminal.until("> ");
+  terminal.prompt();
   terminal.type("/parameters\n");
   terminal.until("temperature 0.6, topP 1, maxTokens 3000");
-  terminal.until("> ");
+  terminal.prompt();
   terminal.type(kCtrlD);
   EXPECT_EQ(terminal.end(), 0);
 }
@@ -296,25 +311,25 @@ TEST_F(LlmTool, CtrlCStopsAnAnswerAndKeepsTheChat) {
 TEST_F(LlmTool, LinesAreEditedAndRemembered) {
   {
     Terminal terminal("chat --quiet --max-tokens 4", folder);
-    terminal.until("> ");
+    terminal.prompt();
     terminal.type(
         "/maxTokens 42\x01\x06\x06\x04\x04mx\b\n");  // Ctrl-A, forward twice, delete two...
     terminal.until("no command /mmTokens");
-    terminal.until("> ");
+    terminal.prompt();
     terminal.type("/maxTokens 42\n");
     terminal.until("maxTokens 42\r\n");
-    terminal.until("> ");
+    terminal.prompt();
     terminal.type("\x1b[A\x1b[A\n");  // the line before the last
     terminal.until("no command /mmTokens");
-    terminal.until("> ");
+    terminal.prompt();
     terminal.type("/quit\n");
     EXPECT_EQ(terminal.end(), 0);
   }
   Terminal terminal("chat --quiet", folder);
-  terminal.until("> ");
+  terminal.prompt();
   terminal.type("\x1b[A\x1b[A\x1b[A\n");  // over /quit and the misspelt line, of the last chat
   terminal.until("maxTokens 42\r\n");
-  terminal.until("> ");
+  terminal.prompt();
   terminal.type(kCtrlD);
   EXPECT_EQ(terminal.end(), 0);
 }
