@@ -12,6 +12,7 @@
 #include "lm_common/model_context.h"
 #include "lm_common/test_tokenizer.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::adapters {
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 using test::read_all;
 using ::testing::HasSubstr;
 
-const fs::path kLlm = fs::path(MLXCPP_GOLDEN) / "llm";
+const fs::path kLlm = test::golden_folder() / "llm";
 
 class AdapterOption : public ::testing::Test {
  protected:
@@ -40,7 +41,7 @@ class AdapterOption : public ::testing::Test {
     const fs::path out = scratch / "out", error = scratch / "error";
     const std::string command =
         fmt::format("{} XDG_STATE_HOME='{}' '{}' {} >'{}' 2>'{}'", before, scratch.path().string(),
-                    LLM_TOOL, arguments, out.string(), error.string());
+                    test::tool("llm-tool"), arguments, out.string(), error.string());
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(error)};
   }

@@ -9,6 +9,7 @@
 #include "nn/quantized.h"
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::adapters {
@@ -18,7 +19,7 @@ namespace fs = std::filesystem;
 using test::error_of;
 using ::testing::HasSubstr;
 
-const fs::path kLlm = fs::path(MLXCPP_GOLDEN) / "llm";
+const fs::path kLlm = test::golden_folder() / "llm";
 
 std::unique_ptr<LanguageModel> tiny(const char* name = "llama") {
   auto model =

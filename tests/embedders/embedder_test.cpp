@@ -4,6 +4,7 @@
 #include "embedders/reranker.h"
 #include "kernels/thread_pool.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::embedders {
 namespace {
@@ -197,7 +198,7 @@ TEST(Embedder, ModelsThatMakeNoEmbeddingsAreRefused) {
   const auto open = [](const std::filesystem::path& folder) {
     return error_of([&] { Embedder e(ModelFiles{folder, {}}); });
   };
-  EXPECT_THAT(open(std::filesystem::path(MLXCPP_GOLDEN) / "llm" / "llama"),
+  EXPECT_THAT(open(mlxcpp::test::golden_folder() / "llm" / "llama"),
               HasSubstr("a model of type 'llama' makes no embeddings"));
   EXPECT_THAT(open(fixture("qwen3_reranker")), HasSubstr("say how to pool"));
   const ModelFolder misspelt("bert");

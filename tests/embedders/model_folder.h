@@ -2,11 +2,12 @@
 
 #include "embedders/embedder.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::embedders::test {
 
 inline std::filesystem::path fixture(const std::string& name) {
-  return std::filesystem::path(MLXCPP_GOLDEN) / "embedders" / name;
+  return mlxcpp::test::golden_folder() / "embedders" / name;
 }
 
 // A copy of a fixture, to be changed.

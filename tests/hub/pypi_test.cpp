@@ -8,6 +8,7 @@
 #include "hub/digest.h"
 #include "hub/fake_hub.h"
 #include "hub/process.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::test {
 namespace {
@@ -22,7 +23,9 @@ class PypiTest : public ::testing::Test {
  protected:
   void wheel(const std::string& name, const std::string& version,
              const std::vector<std::string>& more) {
-    std::vector<std::string> command = {"python3", MAKE_WHEEL, wheels().string(), name, version};
+    std::vector<std::string> command = {"python3",
+                                        (test::tests_folder() / "scripts/make_wheel.py").string(),
+                                        wheels().string(), name, version};
     command.insert(command.end(), more.begin(), more.end());
     const hub::ProcessResult result = hub::run_process(command, {}, {});
     ASSERT_EQ(result.exit_code, 0) << result.output;

@@ -15,6 +15,7 @@
 #include "kernels/isa.h"
 #include "kernels/precision.h"
 #include "kernels/thread_pool.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::kernels {
 namespace {
@@ -178,7 +179,9 @@ void expect_product(const mx::array& y, const std::vector<float>& x, const std::
 }
 
 TEST(Quantized, GgufValuesEqualThePythonPackages) {
-  const auto fixture = mx::load_safetensors(MLXCPP_GOLDEN "/kernels/gguf_types.safetensors").first;
+  const auto fixture =
+      mx::load_safetensors((test::golden_folder() / "kernels/gguf_types.safetensors").string())
+          .first;
   for (const QuantMode mode : kGguf) {
     const std::string type(name(mode));
     const QuantizedMatrix w{quant_type(mode), fixture.at(type + ".bytes"), {}, {}};

@@ -5,6 +5,7 @@
 #include "../support/throws.h"
 #include "llm/presets.h"
 #include "llm/registry.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::llm {
 namespace {
@@ -55,7 +56,7 @@ class BadConfig : public ::testing::TestWithParam<Case> {};
 
 TEST_P(BadConfig, IsRefusedByName) {
   const std::string file =
-      std::string(MLXCPP_GOLDEN) + "/llm/" + GetParam().fixture + "/config.json";
+      (test::golden_folder() / "llm" / GetParam().fixture / "config.json").string();
   Json config = read_json(file);
   EXPECT_NO_THROW(model_types().make(config));
   config.merge_patch(Json::parse(GetParam().change));

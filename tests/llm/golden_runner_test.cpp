@@ -1,6 +1,7 @@
 // What the golden runner makes of fixtures that are not as they should be, or lie elsewhere.
 #include "golden/kinds.h"
 #include "golden/runner.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/throws.h"
 #include "weights/safetensors.h"
@@ -17,7 +18,7 @@ class GoldenRunner : public ::testing::Test {
   fs::path copy(const std::string& fixture) const {
     const fs::path to = folder / "seen_never" / fs::path(fixture).filename();
     fs::create_directories(to.parent_path());
-    fs::copy(fs::path(MLXCPP_GOLDEN) / fixture, to, fs::copy_options::recursive);
+    fs::copy(test::golden_folder() / fixture, to, fs::copy_options::recursive);
     return to;
   }
   Result run_all(Result::Status status) const {
@@ -49,7 +50,7 @@ class GoldenRunner : public ::testing::Test {
 TEST_F(GoldenRunner, FixturesThatLieAnywhere) {
   copy("llm/llama");
   copy("llm/llama-lora");  // beside its base
-  const fs::path golden = MLXCPP_GOLDEN, caches = folder / "seen_never/caches";
+  const fs::path golden = test::golden_folder(), caches = folder / "seen_never/caches";
   fs::create_directories(caches);
   for (const char* extension : {".json", ".safetensors"}) {
     fs::copy(golden / "cache" / (std::string("llama") + extension), caches);
@@ -98,7 +99,7 @@ TEST_F(GoldenRunner, MissingFilesFail) {
   fs::remove(at / "golden.json");
   EXPECT_THAT(failed().reason, HasSubstr("golden.json"));
   fs::remove(at / "golden.safetensors");
-  fs::copy(fs::path(MLXCPP_GOLDEN) / "llm/llama/golden.json", at / "golden.json");
+  fs::copy(test::golden_folder() / "llm/llama/golden.json", at / "golden.json");
   EXPECT_THAT(failed().reason, HasSubstr("golden.safetensors"));
 }
 

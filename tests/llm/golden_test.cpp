@@ -4,6 +4,7 @@
 
 #include "golden/kinds.h"
 #include "golden/runner.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::golden {
 
@@ -14,7 +15,7 @@ namespace {
 
 std::vector<Fixture> fixtures(std::initializer_list<const char*> folders) {
   std::vector<fs::path> roots;
-  for (const char* folder : folders) roots.push_back(fs::path(MLXCPP_GOLDEN) / folder);
+  for (const char* folder : folders) roots.push_back(test::golden_folder() / folder);
   auto all = find_fixtures(roots);
   // golden/vlm has parts of models, too, which tests/vlm compares.
   std::erase_if(all, [](const Fixture& f) {

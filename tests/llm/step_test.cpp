@@ -16,6 +16,7 @@
 #include "lm_common/model_context.h"
 #include "nn/quantized.h"
 #include "nn/value_and_grad.h"
+#include "tests/support/paths.h"
 #include "weights/gguf.h"
 
 namespace mlxcpp::llm {
@@ -93,7 +94,7 @@ void compare_model(const LanguageModel& model, const CacheOptions& options,
 std::vector<std::string> fixture_names() {
   std::vector<std::string> names;
   for (const char* folder : {"llm", "gguf"})
-    for (const auto& entry : fs::directory_iterator(fs::path(MLXCPP_GOLDEN) / folder)) {
+    for (const auto& entry : fs::directory_iterator(test::golden_folder() / folder)) {
       const bool model = folder == std::string("gguf")
                              ? entry.path().extension() == ".gguf"
                              : fs::exists(entry.path() / "config.json") &&
@@ -105,7 +106,7 @@ std::vector<std::string> fixture_names() {
 }
 
 std::unique_ptr<LanguageModel> load(const std::string& name) {
-  const fs::path path = fs::path(MLXCPP_GOLDEN) / name;
+  const fs::path path = test::golden_folder() / name;
   return make_language_model(path.extension() == ".gguf" ? load_checkpoint(GgufFile(path))
                                                          : golden::load_fixture_checkpoint(path),
                              model_types());

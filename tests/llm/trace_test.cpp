@@ -9,13 +9,14 @@
 #include "llm/registry.h"
 #include "lm_common/model_context.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::golden {
 namespace {
 
 Trace llama_trace(std::vector<int> ids = {5, 7, 11}) {
   const auto model = make_language_model(
-      load_fixture_checkpoint(fs::path(MLXCPP_GOLDEN) / "llm" / "llama"), llm::model_types());
+      load_fixture_checkpoint(test::golden_folder() / "llm" / "llama"), llm::model_types());
   return trace(*model, mx::array(ids.data(), {1, static_cast<int>(ids.size())}));
 }
 
@@ -65,7 +66,7 @@ TEST(Trace, TracesOfDifferentIdsAreRefused) {
 }
 
 TEST(Trace, AFileThatIsNoTraceIsRefused) {
-  EXPECT_THROW(load_trace(fs::path(MLXCPP_GOLDEN) / "sampling.safetensors"), Error);
+  EXPECT_THROW(load_trace(test::golden_folder() / "sampling.safetensors"), Error);
 }
 
 }  // namespace

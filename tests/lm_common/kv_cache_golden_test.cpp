@@ -3,6 +3,7 @@
 
 #include "core/json.h"
 #include "lm_common/kv_cache/attention_cache.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -16,7 +17,8 @@ mx::array tokens(const mx::array& a, int begin, int end) {
 }
 
 TEST(CacheGolden, EveryRunOfMlxLm) {
-  const auto [arrays, runs] = mx::load_safetensors(MLXCPP_GOLDEN "/kv_cache.safetensors");
+  const auto [arrays, runs] =
+      mx::load_safetensors((test::golden_folder() / "kv_cache.safetensors").string());
   ASSERT_FALSE(runs.empty());
   for (const auto& [name, text] : runs) {
     if (!arrays.contains(name)) continue;

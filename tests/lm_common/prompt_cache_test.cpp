@@ -9,6 +9,7 @@
 #include "lm_common/kv_cache/arrays_cache.h"
 #include "lm_common/kv_cache/attention_cache.h"
 #include "lm_common/kv_cache/cache_list.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -137,7 +138,8 @@ TEST_F(PromptCacheTest, EmptyCachesArraysAndLists) {
 }
 
 TEST_F(PromptCacheTest, ReadsWhatMlxLmWrites) {
-  const auto golden = mx::load_safetensors(MLXCPP_GOLDEN "/kv_cache.safetensors").first;
+  const auto golden =
+      mx::load_safetensors((test::golden_folder() / "kv_cache.safetensors").string()).first;
   const auto &q = golden.at("q"), &k = golden.at("k"), &v = golden.at("v");
   struct Case {
     const char* name;
@@ -150,8 +152,8 @@ TEST_F(PromptCacheTest, ReadsWhatMlxLmWrites) {
         Case{"kv8_chunk7", KvLayout(), QuantizeFrom{kQ8, 0}, {7, 37}},
         Case{"rotating16_keep4_mixed", KvLayout(Kind::rotating, 16, 4), {}, {44}},
         Case{"rotating16_keep4_prompt_then_tokens", KvLayout(Kind::rotating, 16, 4), {}, {44}}}) {
-    auto loaded =
-        load_prompt_cache(std::string(MLXCPP_GOLDEN "/prompt_cache_") + c.name + ".safetensors");
+    auto loaded = load_prompt_cache(test::golden_folder() /
+                                    fmt::format("prompt_cache_{}.safetensors", c.name));
     EXPECT_EQ(loaded.metadata.at("model"), "golden");
     AttentionCache ours(c.layout, c.quantize);
     int at = 0;

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "lm_common/tools/formats.h"
 #include "lm_common/tools/reasoning.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -42,7 +43,7 @@ std::vector<size_t> every_byte(size_t length) {
 }
 
 const Json& transcripts() {
-  static const Json all = read_json(MLXCPP_TRANSCRIPTS);
+  static const Json all = read_json(test::tests_folder() / "lm_common/tool_transcripts.json");
   return all;
 }
 

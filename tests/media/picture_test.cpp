@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "core/mapped_file.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::media {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using test::error_of;
 using ::testing::HasSubstr;
 
-const std::filesystem::path kClips = std::filesystem::path(MLXCPP_GOLDEN) / "clips";
+const std::filesystem::path kClips = test::golden_folder() / "clips";
 
 std::vector<std::byte> bytes_of(const std::string& name) {
   return read_bytes(kClips / name, 1 << 20);

@@ -7,6 +7,7 @@
 
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "vlm/media/film.h"
 #include "vlm/media/log_mel.h"
 
@@ -16,7 +17,7 @@ namespace {
 using test::error_of;
 using ::testing::HasSubstr;
 
-const std::filesystem::path kClips = std::filesystem::path(MLXCPP_GOLDEN) / "clips";
+const std::filesystem::path kClips = test::golden_folder() / "clips";
 
 TEST(Sound, LosslessIsExact) {
   const Sound s = read_sound(kClips / "sine.flac");

@@ -11,6 +11,7 @@
 #include "optimizers/train_step.h"
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::mnist {
@@ -196,7 +197,7 @@ std::vector<float> losses(int steps, bool compile) {
 }
 
 TEST(LeNet, HundredStepsArePythons) {
-  const auto file = load_safetensors(fs::path(MLXCPP_GOLDEN) / "training" / "mnist.safetensors");
+  const auto file = load_safetensors(test::golden_folder() / "training" / "mnist.safetensors");
   const auto& golden = file.at("losses");
   const auto ours = losses(100, false);
   ASSERT_EQ(golden.size(), ours.size());

@@ -16,6 +16,7 @@
 #include "nn/pooling.h"
 #include "nn/switch_layers.h"
 #include "nn/value_and_grad.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::nn {
 namespace {
@@ -25,7 +26,7 @@ using ::testing::HasSubstr;
 
 const auto& golden() {
   static const auto arrays =
-      mx::load_safetensors(std::string(MLXCPP_TEST_DATA) + "/nn/layers.safetensors").first;
+      mx::load_safetensors((test::golden_folder() / "nn/layers.safetensors").string()).first;
   return arrays;
 }
 

@@ -4,6 +4,7 @@
 #include "nn/initializers.h"
 #include "nn/losses.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::nn {
 namespace {
@@ -12,7 +13,7 @@ using test::error_of;
 
 TEST(Losses, AreAndDescendAsPythons) {
   auto [file, metadata] =
-      mx::load_safetensors(std::string(MLXCPP_GOLDEN) + "/training/losses.safetensors");
+      mx::load_safetensors((test::golden_folder() / "training/losses.safetensors").string());
   const auto x = [&](const char* name) { return file.at(name); };
   using F = std::function<mx::array(const mx::array&)>;
   const auto weights = mx::abs(mx::take(x("a"), 0, 1));

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "near.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::nn {
 namespace {
@@ -48,7 +49,7 @@ mx::array turned(const mx::array& x, const RoPE::Frequencies& f, std::vector<flo
 }
 
 TEST(Rope, FrequenciesAreThoseOfTransformers) {
-  const Json cases = read_json(std::string(MLXCPP_TEST_DATA) + "/nn/rope.json");
+  const Json cases = read_json(test::golden_folder() / "nn/rope.json");
   ASSERT_GT(cases.size(), 25u);
   for (const Json& c : cases) {
     const int length = c["length"];

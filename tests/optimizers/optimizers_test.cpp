@@ -7,6 +7,7 @@
 #include "optimizers/multi_optimizer.h"
 #include "optimizers/optimizer.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::optimizers {
@@ -15,7 +16,7 @@ namespace {
 using test::error_of;
 
 Weights golden(const char* name) {
-  return load_safetensors(std::filesystem::path(MLXCPP_GOLDEN) / "training" /
+  return load_safetensors(test::golden_folder() / "training" /
                           (std::string(name) + ".safetensors"));
 }
 

@@ -2,12 +2,13 @@
 
 #include "stable_diffusion/model_source.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::sd::test {
 
-inline const std::filesystem::path kSd21 = MLXCPP_GOLDEN "/sd/sd21";
-inline const std::filesystem::path kXl = MLXCPP_GOLDEN "/sd/sdxl_turbo";
+inline const std::filesystem::path kSd21 = mlxcpp::test::golden_folder() / "sd/sd21";
+inline const std::filesystem::path kXl = mlxcpp::test::golden_folder() / "sd/sdxl_turbo";
 
 // A copy of a fixture, to be changed.
 class ModelFolder : public mlxcpp::test::TempFolder {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::sd {
@@ -36,7 +37,7 @@ struct SamplerCase {
 };
 
 TEST(Sampler, EqualsDiffusersStepByStep) {
-  const std::filesystem::path folder = MLXCPP_GOLDEN "/sd_samplers";
+  const std::filesystem::path folder = mlxcpp::test::golden_folder() / "sd_samplers";
   const auto tensors = read_safetensors(folder / "samplers.safetensors").tensors;
   const auto outputs = tensors.at("outputs"), step_noise = tensors.at("step_noise");
   const auto at = [](const mx::array& a, int i) { return mx::take(a, i, 0); };

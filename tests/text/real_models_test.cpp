@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "support/real_model.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 #include "text/gguf_vocabulary.h"
 #include "text/tokenizer.h"
 
@@ -21,7 +22,7 @@ class RealModel : public ::testing::TestWithParam<Model> {
   void SetUp() override {
     const GgufFile file(test::real_model(GetParam().reference));
     tokenizer_ = Tokenizer::from_gguf(read_gguf_vocabulary(file));
-    golden_ = read_json(std::filesystem::path(MLXCPP_GOLDEN) / "real" / GetParam().golden);
+    golden_ = read_json(test::golden_folder() / "real" / GetParam().golden);
   }
   std::shared_ptr<const Tokenizer> tokenizer_;
   Json golden_;

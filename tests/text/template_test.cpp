@@ -5,13 +5,14 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "tests/support/paths.h"
 #include "text/chat_template.h"
 
 namespace mlxcpp {
 namespace {
 
 OrderedJson read_ordered(const std::string& name) {
-  std::ifstream in(std::filesystem::path(MLXCPP_GOLDEN) / "text" / name);
+  std::ifstream in(test::golden_folder() / "text" / name);
   return OrderedJson::parse(in);
 }
 

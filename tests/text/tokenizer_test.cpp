@@ -9,6 +9,7 @@
 
 #include "core/json.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 #include "text/tokenizer.h"
 
 namespace mlxcpp {
@@ -22,7 +23,7 @@ std::vector<fs::path> golden_folders() {
   std::vector<fs::path> folders;
   const char* other = std::getenv("MLXCPP_TEXT_GOLDEN");
   for (const auto& entry :
-       fs::directory_iterator(other ? fs::path(other) : fs::path(MLXCPP_GOLDEN) / "text"))
+       fs::directory_iterator(other ? fs::path(other) : test::golden_folder() / "text"))
     if (fs::exists(entry.path() / "cases.json")) folders.push_back(entry.path());
   std::sort(folders.begin(), folders.end());
   return folders;

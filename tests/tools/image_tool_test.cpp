@@ -10,6 +10,7 @@
 #include "stable_diffusion/pipeline.h"
 #include "stable_diffusion/png.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 #include "vlm/media/picture.h"
 
 namespace mlxcpp {
@@ -32,15 +33,16 @@ class ImageTool : public ::testing::Test {
   // `image-tool sd ARGUMENTS`, with `environment` before it.
   Outcome run(const std::string& arguments, const std::string& environment = "") const {
     const auto file = folder / "text";
-    const std::string command =
-        environment + " '" IMAGE_TOOL "' sd " + arguments + " >'" + file.string() + "' 2>&1";
+    const std::string command = environment + " '" + test::tool("image-tool") + "' sd " +
+                                arguments + " >'" + file.string() + "' 2>&1";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(file)};
   }
   // A small picture of the model; what `more` says goes before what is said here.
   std::string text(const std::string& output, const std::string& more = "",
                    const std::string& model = "sd21") const {
-    std::string out = fmt::format("text --model '{}/sd/{}' {}", MLXCPP_GOLDEN, model, more);
+    std::string out =
+        fmt::format("text --model '{}/sd/{}' {}", test::golden_folder().string(), model, more);
     for (const auto& [option, value] : std::initializer_list<std::pair<const char*, std::string>>{
              {"--prompt", "'a horse'"},
              {"--latent-width", "8"},
@@ -76,7 +78,7 @@ TEST_F(ImageTool, SamePngForTheSameSeedOnEveryRunAndThreadCount) {
 
 // The file shows what the library computes: alone as it is, several in frames.
 TEST_F(ImageTool, PicturesOfTheFileAreThoseOfTheLibrary) {
-  sd::StableDiffusion model(sd::ModelSource(MLXCPP_GOLDEN "/sd/sd21"));
+  sd::StableDiffusion model(sd::ModelSource(test::golden_folder() / "sd/sd21"));
   for (const int count : {1, 3}) {
     auto steps = model.generate({.prompt = "a horse",
                                  .cfg = 7.5f,
@@ -127,7 +129,7 @@ TEST_F(ImageTool, ConservingMemoryChangesNothing) {
 }
 
 TEST_F(ImageTool, ASingleFileGivesThePictureOfItsFolder) {
-  const std::string single = MLXCPP_GOLDEN "/sd/sd15_single";
+  const std::string single = (test::golden_folder() / "sd/sd15_single").string();
   ASSERT_EQ(run(text("a.png", "--no-float16", "sd15")).status, 0);
   const auto outcome =
       run(text("b.png", "--no-float16 --config '" + single + "'", "sd15_single/model.safetensors"));
@@ -175,12 +177,12 @@ TEST_F(ImageTool, TheLogTellsOfPndmAndOfCutPrompts) {
 }
 
 TEST_F(ImageTool, ImageToImage) {
-  const std::string input = MLXCPP_GOLDEN "/sd/sd21/image0.png";  // 64 x 128
+  const std::string input = (test::golden_folder() / "sd/sd21/image0.png").string();  // 64 x 128
   const auto image = [&](const std::string& output, const std::string& more) {
     return run(
         fmt::format("image --model '{}/sd/sd21' --prompt 'a horse' --steps 4 --seed 5 "
                     "--output '{}' {}",
-                    MLXCPP_GOLDEN, (folder / output).string(), more));
+                    test::golden_folder().string(), (folder / output).string(), more));
   };
   const auto first = image("a.png", "--input '" + input + "'");
   ASSERT_EQ(first.status, 0) << first.text;
@@ -204,7 +206,8 @@ TEST_F(ImageTool, ImageToImage) {
   EXPECT_THAT(fault("--strength 1.5 --input '" + input + "'"), HasSubstr("--strength"));
   EXPECT_THAT(fault("--max-edge 60 --input '" + input + "'"), HasSubstr("60 a side"));
   EXPECT_THAT(fault("--input /no/such/picture.png"), HasSubstr("/no/such/picture.png"));
-  EXPECT_THAT(fault("--input '" MLXCPP_GOLDEN "/sd/sd21/golden.json'"), HasSubstr("golden.json"));
+  EXPECT_THAT(fault("--input '" + (test::golden_folder() / "sd/sd21/golden.json").string() + "'"),
+              HasSubstr("golden.json"));
   EXPECT_EQ(image("no.png", "").status, 2) << "--input is needed";
 }
 

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "core/json.h"
+#include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/throws.h"
 
@@ -40,9 +41,10 @@ class LlmTool : public ::testing::Test {
   Outcome run(const std::string& arguments, const std::string& environment = "",
               const std::string& after = "") const {
     const auto out = folder / "out", error = folder / "error";
-    const std::string command = fmt::format(
-        "{} HF_HUB_OFFLINE=1 XDG_STATE_HOME='{}' '{}' {} >'{}' 2>'{}' {}", environment,
-        folder.path().string(), LLM_TOOL, arguments, out.string(), error.string(), after);
+    const std::string command =
+        fmt::format("{} HF_HUB_OFFLINE=1 XDG_STATE_HOME='{}' '{}' {} >'{}' 2>'{}' {}", environment,
+                    folder.path().string(), test::tool("llm-tool"), arguments, out.string(),
+                    error.string(), after);
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(error)};
   }
@@ -196,8 +198,8 @@ TEST_F(LlmTool, StandardOutputThatIsClosed) {
   EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">/dev/full").status, 1);
   // A reader that goes away: an error, not a signal.
   const std::string command =
-      fmt::format("{{ HF_HUB_OFFLINE=1 '{}' --quiet {}; echo $? >'{}'; }} | true", LLM_TOOL,
-                  kFrance, (folder / "status").string());
+      fmt::format("{{ HF_HUB_OFFLINE=1 '{}' --quiet {}; echo $? >'{}'; }} | true",
+                  test::tool("llm-tool"), kFrance, (folder / "status").string());
   EXPECT_EQ(std::system((command + " 2>/dev/null").c_str()), 0);
   EXPECT_EQ(read_all(folder / "status"), "1\n");
 }
@@ -214,7 +216,7 @@ class Terminal {
       ::setenv("HF_HUB_OFFLINE", "1", 1);
       ::setenv("TERM", "xterm", 1);
       ::setenv("XDG_STATE_HOME", folder.path().c_str(), 1);
-      const std::string command = "exec '" LLM_TOOL "' " + arguments;
+      const std::string command = "exec '" + test::tool("llm-tool") + "' " + arguments;
       ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
       ::_exit(127);
     }

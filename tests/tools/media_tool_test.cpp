@@ -9,6 +9,7 @@
 
 #include "../support/unpacked_fixture.h"
 #include "core/json.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const fs::path kGolden = MLXCPP_GOLDEN;
+const fs::path kGolden = test::golden_folder();
 
 class LlmTool : public ::testing::Test {
  protected:
@@ -27,8 +28,9 @@ class LlmTool : public ::testing::Test {
 
   Outcome run(const std::string& arguments, const std::string& before = "") const {
     const auto out = folder / "out", err = folder / "err";
-    const std::string command = fmt::format("{} '{}' {} >'{}' 2>'{}'", before, LLM_TOOL, arguments,
-                                            out.string(), err.string());
+    const std::string command =
+        fmt::format("{} '{}' {} >'{}' 2>'{}'", before, test::tool("llm-tool"), arguments,
+                    out.string(), err.string());
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, test::read_all(out), test::read_all(err)};
   }

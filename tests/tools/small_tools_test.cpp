@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -24,7 +25,7 @@ struct SmallTools : ::testing::Test {
   Outcome run(const std::string& tool, const std::string& arguments) const {
     const auto file = folder / "text";
     const int status = std::system(
-        fmt::format("'{}/{}' {} >'{}' 2>&1", TOOLS, tool, arguments, file.string()).c_str());
+        fmt::format("'{}' {} >'{}' 2>&1", test::tool(tool), arguments, file.string()).c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(file)};
   }
   static float last_number(const std::string& text, const std::string& after) {

@@ -13,6 +13,7 @@
 #include "golden/fixture.h"
 #include "lm_common/test_tokenizer.h"
 #include "support/temp_folder.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -26,7 +27,7 @@ class LoraTool : public ::testing::Test {
  protected:
   LoraTool() {
     write_checkpoint(folder.path(),
-                     golden::load_fixture_checkpoint(fs::path(MLXCPP_GOLDEN) / "llm" / "llama"));
+                     golden::load_fixture_checkpoint(test::golden_folder() / "llm" / "llama"));
     testing::write_test_tokenizer(folder.path());
     std::string lines;
     for (int i = 0; i < 22; ++i)
@@ -46,7 +47,7 @@ class LoraTool : public ::testing::Test {
   Outcome run(const std::vector<std::string>& arguments, int kill_after = 0) const {
     int out[2];
     if (::pipe(out) != 0) throw std::runtime_error("pipe failed");
-    std::vector<std::string> words{LLM_TOOL, "lora"};
+    std::vector<std::string> words{test::tool("llm-tool"), "lora"};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (auto& w : words) argv.push_back(w.data());

@@ -10,6 +10,7 @@
 #include "optimizers/by_name.h"
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "training/forecast.h"
 #include "training/loss_curve.h"
 #include "vlm/media/picture.h"
@@ -22,7 +23,7 @@ using test::error_of;
 using test::TempFolder;
 using ::testing::HasSubstr;
 
-const fs::path kLlm = fs::path(MLXCPP_GOLDEN) / "llm";
+const fs::path kLlm = test::golden_folder() / "llm";
 
 std::unique_ptr<LanguageModel> tiny(const char* name = "llama") {
   return make_language_model(golden::load_fixture_checkpoint(kLlm / name), llm::model_types());

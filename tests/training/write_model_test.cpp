@@ -9,6 +9,7 @@
 #include "nn/quantized.h"
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp {
 namespace {
@@ -18,7 +19,7 @@ using test::error_of;
 using test::TempFolder;
 using ::testing::HasSubstr;
 
-const fs::path kGolden = MLXCPP_GOLDEN;
+const fs::path kGolden = test::golden_folder();
 
 mx::array logits(const ModelContext& c) {
   Caches none;

@@ -7,6 +7,7 @@
 #include "../support/throws.h"
 #include "core/json.h"
 #include "lm_common/model_context.h"
+#include "tests/support/paths.h"
 #include "vlm/media_processor.h"
 #include "vlm/number_words.h"
 #include "vlm/registry.h"
@@ -18,7 +19,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const fs::path kFixtures = fs::path(MLXCPP_GOLDEN) / "vlm";
+const fs::path kFixtures = test::golden_folder() / "vlm";
 
 std::shared_ptr<const Processor> processor_of(const fs::path& folder) {
   const Json config = read_json(folder / "config.json");

@@ -5,6 +5,7 @@
 #include "golden/made_weights.h"
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 #include "vlm/media_processor.h"
 #include "vlm/models/gemma3n_audio.h"
 #include "vlm/models/gemma3n_vision.h"
@@ -18,8 +19,8 @@ namespace fs = std::filesystem;
 using test::error_of;
 using ::testing::HasSubstr;
 
-const fs::path kGemma3n = fs::path(MLXCPP_GOLDEN) / "vlm/gemma3n",
-               kFullDepth = fs::path(MLXCPP_GOLDEN) / "vlm/gemma3n_vision_full";
+const fs::path kGemma3n = test::golden_folder() / "vlm/gemma3n",
+               kFullDepth = test::golden_folder() / "vlm/gemma3n_vision_full";
 
 // The weights below a prefix.
 nn::Weights below(const nn::Weights& weights, std::string_view prefix) {

@@ -4,6 +4,7 @@
 
 #include "../support/unpacked_fixture.h"
 #include "lm_common/chat_session.h"
+#include "tests/support/paths.h"
 #include "vlm/registry.h"
 #include "vlm/vision_language_model.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kFixture = fs::path(MLXCPP_GOLDEN) / "vlm" / "qwen2_vl";
+const fs::path kFixture = test::golden_folder() / "vlm" / "qwen2_vl";
 
 std::shared_ptr<ModelContainer> container() {
   const test::UnpackedFixture fixture(kFixture);

@@ -11,13 +11,14 @@
 
 #include "support/temp_folder.h"
 #include "support/throws.h"
+#include "tests/support/paths.h"
 
 namespace mlxcpp::test {
 
 namespace mx = mlx::core;
 
 inline std::filesystem::path golden(const std::string& name) {
-  return std::filesystem::path(MLXCPP_GOLDEN) / "weights" / name;
+  return test::golden_folder() / "weights" / name;
 }
 
 // Every element equal, NaN to NaN; as double, so that dtypes may differ.
