@@ -21,6 +21,13 @@ void MediaInputOptions::add(CLI::App& app) {
       ->check(positive_number());
   app.add_option("--max-frames", media.max_frames, "and at most that many")
       ->check(positive_number());
+  app.add_option("--max-pixels", media.max_pixels,
+                 "refuse larger pictures [178956970] and frames of films [67108864]")
+      ->check(positive_number());
+  app.add_option("--max-film-frames", media.max_film_frames, "refuse longer films [262144]")
+      ->check(positive_number());
+  app.add_option("--max-sound-seconds", media.max_sound_seconds, "refuse longer sounds [1800]")
+      ->check(positive_number());
 }
 
 void MediaInputOptions::check(bool may_read_standard_input) const {
