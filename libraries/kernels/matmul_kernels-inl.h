@@ -69,19 +69,8 @@ void multiply(const float* x, size_t ldx, size_t m, const void* w_, size_t ldw, 
   if (m == 1)
     for (; j + 2 * kTileColumns <= n; j += 2 * kTileColumns)
       multiply_tile<2 * kTileColumns, 1>(x, ldx, w + j * ldw, ldw, k, c + j, ldc, add);
-  // As many columns as stay in the first cache meet a few rows of x, while these are there too.
-  constexpr size_t kBytes = 20 << 10;
-  const size_t fit = kBytes / (k * sizeof(T)) / kTileColumns * kTileColumns;
-  const size_t whole = j + (n - j) / kTileColumns * kTileColumns;
-  while (j < whole) {
-    const size_t group = fit > kTileColumns ? fit : size_t{kTileColumns};
-    const size_t end = whole - j < group ? whole : j + group;
-    for (size_t i = 0; i < m; i += kTileRows)
-      for (size_t column = j; column < end; column += kTileColumns)
-        multiply_rows<kTileColumns>(x + i * ldx, ldx, m - i < kTileRows ? m - i : kTileRows,
-                                    w + column * ldw, ldw, k, c + i * ldc + column, ldc, add);
-    j = end;
-  }
+  for (; j + kTileColumns <= n; j += kTileColumns)
+    multiply_rows<kTileColumns>(x, ldx, m, w + j * ldw, ldw, k, c + j, ldc, add);
   for (; j < n; ++j) multiply_rows<1>(x, ldx, m, w + j * ldw, ldw, k, c + j, ldc, add);
 }
 

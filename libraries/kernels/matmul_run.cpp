@@ -27,7 +27,6 @@ constexpr size_t kStretch = 1024;
 constexpr size_t kBlockRows = 120;    // rows of a that stay in the second-level cache for a stretch
 constexpr size_t kBlockColumns = 48;  // rows of b repacked at once
 constexpr size_t kItems = 64;
-constexpr size_t kFewUses = 48;     // of repacked rows of b, which cost more than they bring
 constexpr size_t kSlabRows = 1920;  // bounds the memory for the repacked a
 
 // Distance between repacked rows of k floats: whole lines, and no multiple of a page, since such
@@ -117,23 +116,15 @@ void run_slab(const Product& p, size_t first, size_t rows) {
   // enough items for the threads of a large machine.
   const size_t parts = std::min(row_blocks, ceil_div(kItems, column_blocks));
   const size_t part_rows = ceil_div(row_blocks, parts) * block_rows;
-  // b likewise, if each of its rows is used a few times only.
-  const bool b_in_place = rows <= kFewUses && p.b.type == FloatType::f32 &&
-                          p.b.column_stride == 1 && p.b.row_stride >= 0 &&
-                          p.b.row_stride % 256 != 0;
-  const size_t ldw = b_in_place ? static_cast<size_t>(p.b.row_stride) : padded(p.stretch);
+  const size_t ldw = padded(p.stretch);
   const auto multiply = p.kernels.multiply[static_cast<size_t>(FloatType::f32)];
   parallel_for(ceil_div(rows, part_rows) * column_blocks, 1, [&](size_t item, size_t) {
     const size_t r = item / column_blocks * part_rows, c = item % column_blocks * kBlockColumns;
     const size_t m = std::min(part_rows, rows - r), n = std::min(kBlockColumns, p.n - c);
     float* sums = scratch.sums.reserve(m * n);
-    float* packed_b = b_in_place ? nullptr : scratch.weights.reserve(kBlockColumns * ldw);
+    float* weights = scratch.weights.reserve(kBlockColumns * ldw);
     p.for_stretches([&](size_t i, size_t length, bool is_first) {
-      const float* weights = packed_b;
-      if (b_in_place)
-        weights = static_cast<const float*>(p.row(p.b, c, i));
-      else
-        p.pack(p.b, c, i, n, length, packed_b, ldw);
+      p.pack(p.b, c, i, n, length, weights, ldw);
       for (size_t j = 0; j < m; j += block_rows)
         multiply(a + (r + j) * lda + i, lda, std::min(block_rows, m - j), weights, ldw, n, length,
                  sums + j * n, n, !is_first);
