@@ -118,7 +118,7 @@ class MediaCase {
         all.push_back({std::move(film)});
       }
     for (const std::string file : list("audio"))
-      all.push_back(vlm::read_sound(folder_ / file, 16000));
+      all.push_back(vlm::read_sound(folder_ / file, {}, 16000));
     return all;
   }
   Json list(const char* key) const {

@@ -398,25 +398,12 @@ Command add_fuse(CLI::App& app) {
 }  // namespace
 
 Command add_lora(CLI::App& app) {
-  app.require_subcommand(1);
-  struct Row {
-    CLI::App* app;
-    Command run;
-  };
-  auto rows = std::make_shared<std::vector<Row>>();
-  const auto add = [&](const char* name, const char* description, Command (*make)(CLI::App&)) {
-    CLI::App* command = app.add_subcommand(name, description);
-    rows->push_back({command, make(*command)});
-  };
-  add("train", "train an adapter on examples", add_train);
-  add("test", "loss of the test examples", add_test);
-  add("fuse", "make an adapter part of the model, and write that", add_fuse);
-  add("eval", "answer one prompt with the adapter", add_lora_eval);
-  return [rows] {
-    for (const Row& row : *rows)
-      if (row.app->parsed()) return row.run();
-    return 0;
-  };
+  Commands commands(app);
+  commands.add("train", "train an adapter on examples", add_train);
+  commands.add("test", "loss of the test examples", add_test);
+  commands.add("fuse", "make an adapter part of the model, and write that", add_fuse);
+  commands.add("eval", "answer one prompt with the adapter", add_lora_eval);
+  return [commands] { return commands.run(); };
 }
 
 }  // namespace mlxcpp::tools

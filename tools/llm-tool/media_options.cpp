@@ -20,6 +20,13 @@ void MediaInputOptions::add(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   app.add_option("--max-frames", media.max_frames, "and at most that many")
       ->check(CLI::PositiveNumber);
+  app.add_option("--max-pixels", media.max_pixels,
+                 "refuse larger pictures [178956970] and frames of films [67108864]")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--max-film-frames", media.max_film_frames, "refuse longer films [262144]")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--max-sound-seconds", media.max_sound_seconds, "refuse longer sounds [1800]")
+      ->check(CLI::PositiveNumber);
 }
 
 void MediaInputOptions::check(bool may_read_standard_input) const {

@@ -65,11 +65,6 @@ InterruptScope::~InterruptScope() {
   interrupts().target = nullptr;
 }
 
-void InterruptScope::rearm() {
-  const std::lock_guard lock(interrupts().mutex);
-  source_ = std::stop_source();
-}
-
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw Error("standard output: cannot be written: {}", std::strerror(errno));

@@ -28,7 +28,6 @@ class InterruptScope {
 
   std::stop_token token() const { return source_.get_token(); }
   bool interrupted() const { return source_.stop_requested(); }
-  void rearm();  // for the next answer
 
  private:
   std::stop_source source_;
