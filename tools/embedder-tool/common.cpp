@@ -68,7 +68,10 @@ void EmbedderCommandOptions::add(CLI::App& app) {
       ->check(CLI::IsMember(poolings));
   app.add_option("--prompt", prompt, "stands before each text");
   app.add_option("--prompt-name", prompt_name, "a prompt of the model's own stands there");
-  app.add_flag("--normalize,!--no-normalize", normalize, "vectors of length 1 [as the model says]");
+  // Not bound to the optional itself, which CLI11 sets to false where the flag is absent.
+  app.add_flag_function(
+      "--normalize,!--no-normalize", [this](int64_t count) { normalize = count > 0; },
+      "vectors of length 1 [as the model says]");
   app.add_option("--dimension", dimension, "only the first so many numbers (Matryoshka models)")
       ->check(positive_number());
   app.add_flag("--layer-norm", layer_norm,
