@@ -288,7 +288,7 @@ void compare_vision_language_model(const fs::path& folder, const Options& option
   References want(folder / "golden.safetensors");
   Checkpoint checkpoint = load_fixture_checkpoint(folder);
   const Json config = checkpoint.config;
-  const auto& type = vlm::model_types().at(model_type(config));
+  const auto& type = vlm::model_types().of(config);
   const auto made = make_language_model(std::move(checkpoint), vlm::model_types());
   made->eval();
   const auto* model = dynamic_cast<const vlm::VisionLanguageModel*>(made.get());

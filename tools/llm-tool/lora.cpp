@@ -38,9 +38,11 @@ struct LoraOptions {
     memory.apply();
     compute.apply();
     fmt::print(stderr, "Loading {} ...\n", model.model);
-    return load_model_container(llm::presets().configuration(model.model), llm::model_types(),
-                                model.download_options(false),
-                                {.precision = compute.kernel_precision()});
+    return interruptible([&](std::stop_token stop) {
+      return load_model_container(llm::presets().configuration(model.model), llm::model_types(),
+                                  model.download_options(false, std::move(stop)),
+                                  {.precision = compute.kernel_precision()});
+    });
   }
 };
 
@@ -309,7 +311,7 @@ Command add_train(CLI::App& app) {
                  "NAME or NAME:ARGUMENT,...: linear_schedule, cosine_decay, step_decay, "
                  "exponential_decay; of steps of the optimizer");
   app.add_option("--warmup", o->warmup, "steps in which the rate rises from 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->capture_default_str();
   app.add_option("--iterations", p.iterations, "batches to train")->capture_default_str();
   app.add_option("--grad-accumulation", p.grad_accumulation, "batches a step of the optimizer")
