@@ -193,7 +193,9 @@ def phi2(w, c, weights):
 
 def phi3(w, c, weights):
     scaling = c["rope_scaling"]
-    w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
+    original = c["original_max_position_embeddings"]
+    w.add_rope_scaling_orig_ctx_len(original)
+    w.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(c["max_position_embeddings"] / original) / math.log(original)))
     for length in ("long", "short"):
         weights[f"rope_factors_{length}.weight"] = np.array(scaling[f"{length}_factor"], np.float32)
 
