@@ -57,24 +57,14 @@ void place(const __m256i (&v)[4], int j, uint8_t* q) {
   _mm_store_si128(reinterpret_cast<__m128i*>(q + kStep / 2 + 16 * j), second);
 }
 
-// Half of a step's vector of bytes as 16-bit integers: those of a lane's group (or subgroup) stay
-// in its group's (or subgroup's) lanes.
-template <class T, int kHalf>
+// Every other byte of a step's vector, from byte kOdd on, as 16-bit integers. Those of a group (or
+// subgroup) stay in its lanes.
+template <class T, int kOdd>
 __m256i widen(__m256i q) {
-  const __m256i zero = _mm256_setzero_si256();
-  if constexpr (T::kTwoScales) {
-    static_assert(!kSigned<T> && Loader<T>::kOrder == Order::sixteens);
-    const __m256i first =
-        _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1, 0, -1, 1, -1, 2,
-                         -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1);
-    return _mm256_shuffle_epi8(q,
-                               kHalf == 0 ? first : _mm256_or_si256(first, _mm256_set1_epi16(4)));
-  } else if constexpr (kSigned<T>) {
-    return _mm256_srai_epi16(
-        kHalf == 0 ? _mm256_unpacklo_epi8(zero, q) : _mm256_unpackhi_epi8(zero, q), 8);
-  } else {
-    return kHalf == 0 ? _mm256_unpacklo_epi8(q, zero) : _mm256_unpackhi_epi8(q, zero);
-  }
+  if constexpr (kSigned<T>)
+    return _mm256_srai_epi16(kOdd == 0 ? _mm256_slli_epi16(q, 8) : q, 8);
+  else
+    return kOdd == 0 ? _mm256_and_si256(q, _mm256_set1_epi16(255)) : _mm256_srli_epi16(q, 8);
 }
 
 // The 32 integers of group j to their places as words, which is where `widen` has the weights.
@@ -82,32 +72,35 @@ template <Order kOrder>
 void place_words(const __m256i (&v)[4], int j, uint8_t* words) {
   __m256i a = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[0], v[1]), 0xd8);
   __m256i b = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[2], v[3]), 0xd8);
-  if constexpr (kOrder == Order::pairs) {
-    const __m256i apart = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0,
-                                           1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    a = _mm256_shuffle_epi8(a, apart);
-    b = _mm256_shuffle_epi8(b, apart);
-  }
+  // Of eight words the even ones, then the odd ones; or, where weights alternate between the
+  // vectors already, numbers 0 and 4, 2 and 6, 1 and 5, 3 and 7.
+  const __m128i apart = kOrder == Order::pairs
+                            ? _mm_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, 2, 3, 10, 11, 6, 7, 14, 15)
+                            : _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  a = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(apart));
+  b = _mm256_shuffle_epi8(b, _mm256_broadcastsi128_si256(apart));
   const __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
   const __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
   const auto store = [&](int vector, __m128i eight) {
     _mm_store_si128(reinterpret_cast<__m128i*>(words + 32 * vector + 16 * j), eight);
   };
   if constexpr (kOrder == Order::halves) {
-    store(0, a0);
-    store(1, a1);
-    store(2, b0);
-    store(3, b1);
+    store(0, _mm_unpacklo_epi64(a0, a1));
+    store(1, _mm_unpackhi_epi64(a0, a1));
+    store(2, _mm_unpacklo_epi64(b0, b1));
+    store(3, _mm_unpackhi_epi64(b0, b1));
   } else if constexpr (kOrder == Order::sixteens) {
     store(0, _mm_unpacklo_epi64(a0, b0));
     store(1, _mm_unpackhi_epi64(a0, b0));
     store(2, _mm_unpacklo_epi64(a1, b1));
     store(3, _mm_unpackhi_epi64(a1, b1));
   } else {
-    store(0, _mm_unpacklo_epi64(a0, a1));
-    store(1, _mm_unpacklo_epi64(b0, b1));
-    store(2, _mm_unpackhi_epi64(a0, a1));
-    store(3, _mm_unpackhi_epi64(b0, b1));
+    const __m128i low_a = _mm_unpacklo_epi32(a0, a1), low_b = _mm_unpacklo_epi32(b0, b1);
+    const __m128i high_a = _mm_unpackhi_epi32(a0, a1), high_b = _mm_unpackhi_epi32(b0, b1);
+    store(0, _mm_unpacklo_epi64(low_a, low_b));
+    store(1, _mm_unpackhi_epi64(low_a, low_b));
+    store(2, _mm_unpacklo_epi64(high_a, high_b));
+    store(3, _mm_unpackhi_epi64(high_a, high_b));
   }
 }
 
