@@ -7,8 +7,9 @@
 
 namespace mlxcpp::kernels {
 
-enum class Activation { silu, gelu, gelu_approx, swiglu, geglu, geglu_approx };
-inline constexpr int kActivations = 6;
+enum class Activation { silu, gelu, gelu_approx, relu2, swiglu, geglu, geglu_approx, relu2_glu };
+inline constexpr int kActivations = 8;
+constexpr bool is_gated(Activation a) { return a >= Activation::swiglu; }
 
 // Loops over contiguous rows, which know nothing of MLX: one table for each instruction set. Index
 // [t] is a FloatType, that of all void pointers of the call; n counts elements. Rows may start at
