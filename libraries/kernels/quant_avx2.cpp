@@ -1,7 +1,8 @@
 #include "kernels/quant_unpack_avx2.h"
 
 // The loops for AVX2, which has no dot product of bytes: vpmaddubsw adds pairs of products to 16
-// bits, vpmaddwd these to 32.
+// bits, vpmaddwd these to 32. Two planes are held together as 16-bit integers and multiplied by
+// vpmaddwd alone, which is as many multiplications as two planes of bytes are, and no joining.
 
 namespace mlxcpp::kernels::quant {
 namespace {
@@ -16,7 +17,11 @@ inline float reduce(Floats v) {
 }
 
 // Of 16 registers.
-constexpr int kVectorSums = 4, kTileRows = 4, kRealTileRows = 6;
+constexpr int kVectorSums = 4, kTileRows = 4, kTwoTileRows = 6, kRealTileRows = 6;
+
+// Keeps the compiler from summing in another order: with all of a tile's products at once it runs
+// out of registers.
+inline void in_this_order(__m256i& sum) { asm("" : "+x"(sum)); }
 
 inline __m256i pairs_to_32(__m256i v) { return _mm256_madd_epi16(v, _mm256_set1_epi16(1)); }
 inline __m256i load_aligned(const uint8_t* p) {
@@ -50,6 +55,53 @@ void place(const __m256i (&v)[4], int j, uint8_t* q) {
   }
   _mm_store_si128(reinterpret_cast<__m128i*>(q + 16 * j), first);
   _mm_store_si128(reinterpret_cast<__m128i*>(q + kStep / 2 + 16 * j), second);
+}
+
+// Every other byte of a step's vector, from byte kOdd on, as 16-bit integers. Those of a group (or
+// subgroup) stay in its lanes.
+template <class T, int kOdd>
+__m256i widen(__m256i q) {
+  if constexpr (kSigned<T>)
+    return _mm256_srai_epi16(kOdd == 0 ? _mm256_slli_epi16(q, 8) : q, 8);
+  else
+    return kOdd == 0 ? _mm256_and_si256(q, _mm256_set1_epi16(255)) : _mm256_srli_epi16(q, 8);
+}
+
+// The 32 integers of group j to their places as words, which is where `widen` has the weights.
+template <Order kOrder>
+void place_words(const __m256i (&v)[4], int j, uint8_t* words) {
+  __m256i a = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[0], v[1]), 0xd8);
+  __m256i b = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[2], v[3]), 0xd8);
+  // Of eight words the even ones, then the odd ones; or, where weights alternate between the
+  // vectors already, numbers 0 and 4, 2 and 6, 1 and 5, 3 and 7.
+  const __m128i apart = kOrder == Order::pairs
+                            ? _mm_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, 2, 3, 10, 11, 6, 7, 14, 15)
+                            : _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  a = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(apart));
+  b = _mm256_shuffle_epi8(b, _mm256_broadcastsi128_si256(apart));
+  const __m128i a0 = _mm256_castsi256_si128(a), a1 = _mm256_extracti128_si256(a, 1);
+  const __m128i b0 = _mm256_castsi256_si128(b), b1 = _mm256_extracti128_si256(b, 1);
+  const auto store = [&](int vector, __m128i eight) {
+    _mm_store_si128(reinterpret_cast<__m128i*>(words + 32 * vector + 16 * j), eight);
+  };
+  if constexpr (kOrder == Order::halves) {
+    store(0, _mm_unpacklo_epi64(a0, a1));
+    store(1, _mm_unpackhi_epi64(a0, a1));
+    store(2, _mm_unpacklo_epi64(b0, b1));
+    store(3, _mm_unpackhi_epi64(b0, b1));
+  } else if constexpr (kOrder == Order::sixteens) {
+    store(0, _mm_unpacklo_epi64(a0, b0));
+    store(1, _mm_unpackhi_epi64(a0, b0));
+    store(2, _mm_unpacklo_epi64(a1, b1));
+    store(3, _mm_unpackhi_epi64(a1, b1));
+  } else {
+    const __m128i low_a = _mm_unpacklo_epi32(a0, a1), low_b = _mm_unpacklo_epi32(b0, b1);
+    const __m128i high_a = _mm_unpackhi_epi32(a0, a1), high_b = _mm_unpackhi_epi32(b0, b1);
+    store(0, _mm_unpacklo_epi64(low_a, low_b));
+    store(1, _mm_unpackhi_epi64(low_a, low_b));
+    store(2, _mm_unpacklo_epi64(high_a, high_b));
+    store(3, _mm_unpackhi_epi64(high_a, high_b));
+  }
 }
 
 template <Order kOrder>
@@ -96,6 +148,12 @@ __m256i sums_of_bytes(const uint8_t* q) {
                                       _mm256_maddubs_epi16(ones, load_aligned(q + kStep / 2))));
 }
 
+__m256i sums_of_words(const uint8_t* q) {
+  __m256i sums = _mm256_setzero_si256();
+  for (int i = 0; i < 4; ++i) sums = _mm256_add_epi32(sums, pairs_to_32(load_aligned(q + 32 * i)));
+  return sums;
+}
+
 // The largest of eight integers without sign.
 uint32_t largest_of(__m256i v) {
   __m128i m = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -130,24 +188,17 @@ void pack_planes_step(const uint8_t* x, Number number, size_t from, int groups, 
       for (__m256& f : v) f = _mm256_setzero_ps();
     }
     scales[j] = scale;
-    __m256i q[4], high[4];
-    for (int i = 0; i < 4; ++i) {
+    __m256i q[4];
+    for (int i = 0; i < 4; ++i)
       q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
-      high[i] = q[i];
-      if constexpr (kTwo) {
-        high[i] = _mm256_srai_epi32(_mm256_add_epi32(q[i], _mm256_set1_epi32(64)), 7);
-        q[i] = _mm256_sub_epi32(q[i], _mm256_slli_epi32(high[i], 7));
-      }
-    }
-    place<Loader<T>::kOrder>(high, j, out);
-    if constexpr (kTwo) place<Loader<T>::kOrder>(q, j, out + kPlaneBytes);
+    if constexpr (kTwo)
+      place_words<Loader<T>::kOrder>(q, j, out);
+    else
+      place<Loader<T>::kOrder>(q, j, out);
   }
   const __m256 scale = two_groups(scales[0], scales[1]);
   _mm256_store_ps(reinterpret_cast<float*>(out + scale_at(kPlanes)), scale);
-  __m256i sums = sums_of_bytes(out);
-  if constexpr (kTwo)
-    sums = _mm256_add_epi32(_mm256_slli_epi32(sums, 7), sums_of_bytes(out + kPlaneBytes));
-  sums = sums_of_lanes<T>(sums);
+  const __m256i sums = sums_of_lanes<T>(kTwo ? sums_of_words(out) : sums_of_bytes(out));
   if constexpr (T::kHasMin)
     _mm256_store_ps(reinterpret_cast<float*>(out + sums_at(kPlanes)),
                     _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale));
@@ -214,6 +265,16 @@ __m256i dot_step(const Step& w, const uint8_t* x) {
   }
 }
 
+// The same with words.
+template <class T>
+__m256i dot_words(const Step& w, const uint8_t* x) {
+  __m256i d = _mm256_madd_epi16(widen<T, 0>(w.q[0]), load_aligned(x));
+  d = _mm256_add_epi32(d, _mm256_madd_epi16(widen<T, 1>(w.q[0]), load_aligned(x + 32)));
+  __m256i e = _mm256_madd_epi16(widen<T, 0>(w.q[1]), load_aligned(x + 64));
+  e = _mm256_add_epi32(e, _mm256_madd_epi16(widen<T, 1>(w.q[1]), load_aligned(x + 96)));
+  return _mm256_add_epi32(d, e);
+}
+
 // sum += w * x of one step.
 template <class T, Planes kPlanes>
 __m256 add_step(const Step& w, const uint8_t* x, __m256 sum) {
@@ -226,9 +287,7 @@ __m256 add_step(const Step& w, const uint8_t* x, __m256 sum) {
     if constexpr (T::kHasMin) sum = _mm256_fmadd_ps(w.min, _mm256_load_ps(p + kRealSums / 4), sum);
     return sum;
   } else {
-    __m256i d = dot_step<T>(w, x);
-    if constexpr (kPlanes == Planes::two)
-      d = _mm256_add_epi32(_mm256_slli_epi32(d, 7), dot_step<T>(w, x + kPlaneBytes));
+    __m256i d = kPlanes == Planes::two ? dot_words<T>(w, x) : dot_step<T>(w, x);
     if constexpr (!T::kHasMin && kByteOffset<T> != 0)
       d = _mm256_add_epi32(d, load_aligned(x + sums_at(kPlanes)));
     const auto* scale = reinterpret_cast<const float*>(x + scale_at(kPlanes));
@@ -285,10 +344,11 @@ void store_real_part(const Step (&rows)[8], int z, float* out) {
 }
 
 // A step of eight weight rows, the first or second half of a panel's.
-template <class T, bool kReal>
+template <class T, Planes kPlanes>
 void store_panel_step(const Step (&rows)[8], size_t step, int half, const Panel& panel) {
+  uint8_t* to = panel.q + step * panel_step(kPlanes) + 32 * half;
   for (int z = 0; z < 2; ++z) {
-    if constexpr (kReal) {
+    if constexpr (kPlanes == Planes::real) {
       auto* out = reinterpret_cast<float*>(panel.q + step * kRealPanelStep) + 8 * half +
                   z * (kStep / 2) * kPanelRows;
       store_real_part<T, 0>(rows, z, out);
@@ -296,14 +356,22 @@ void store_panel_step(const Step (&rows)[8], size_t step, int half, const Panel&
       store_real_part<T, 2>(rows, z, out);
       store_real_part<T, 3>(rows, z, out);
     } else {
-      __m256i v[8];
-      for (int r = 0; r < 8; ++r) v[r] = rows[r].q[z];
-      transpose(v);
-      uint8_t* out = panel.q + step * kPanelStep + z * (kPanelStep / 2) + 32 * half;
-      for (int i = 0; i < 8; ++i) store_lanes(v[i], out + i * (4 * kPanelRows));
+      const auto store = [&](auto of_row) {
+        __m256i v[8];
+        for (int r = 0; r < 8; ++r) v[r] = of_row(rows[r].q[z]);
+        transpose(v);
+        for (int i = 0; i < 8; ++i, to += 4 * kPanelRows) store_lanes(v[i], to);
+      };
+      if constexpr (kPlanes == Planes::two) {
+        const __m256i offset = _mm256_set1_epi16(kByteOffset<T>);
+        store([&](__m256i q) { return _mm256_sub_epi16(widen<T, 0>(q), offset); });
+        store([&](__m256i q) { return _mm256_sub_epi16(widen<T, 1>(q), offset); });
+      } else {
+        store([](__m256i q) { return q; });
+      }
     }
   }
-  if constexpr (!kReal) {
+  if constexpr (kPlanes != Planes::real) {
     __m256 v[8];
     for (int r = 0; r < 8; ++r) v[r] = rows[r].scale;
     store_scales<T>(v, panel.scales + step * kPanelScales + 8 * half);
@@ -354,6 +422,8 @@ void add_lanes(const uint8_t* q, const uint8_t* x, size_t stride, __m256i (&d)[k
         } else {
           s[i][0] = _mm256_add_epi16(s[i][0], _mm256_maddubs_epi16(w0, b));
           s[i][1] = _mm256_add_epi16(s[i][1], _mm256_maddubs_epi16(w1, b));
+          in_this_order(s[i][0]);
+          in_this_order(s[i][1]);
         }
       }
     }
@@ -363,10 +433,63 @@ void add_lanes(const uint8_t* q, const uint8_t* x, size_t stride, __m256i (&d)[k
   }
 }
 
-// kM activation rows times the panel.
-template <class T, Planes kPlanes, int kM>
-void multiply_tile(const Panel& panel, const uint8_t* packed, size_t stride, int groups,
-                   const Tile& tile) {
+// kM activation rows times the panel, of words.
+template <class T, int kM>
+void multiply_words_tile(const Panel& panel, const uint8_t* packed, size_t stride, int groups,
+                         const Tile& tile) {
+  constexpr int kSub = T::kTwoScales ? 2 : 1;  // parts of a group with a scale each
+  constexpr int kCount = 4 / kSub;             // 32-bit lanes of such a part, in each vector
+  __m256 sums[kM][2];
+  for (auto& row : sums) row[0] = row[1] = zero();
+  for (int g = 0; g < groups; ++g) {
+    const size_t step = static_cast<size_t>(g) / kStepGroups;
+    const uint8_t* x = packed + step * step_bytes(Planes::two);
+    for (int sub = 0; sub < kSub; ++sub) {
+      const int lane = g % kStepGroups * 4 + sub * kCount;
+      const uint8_t* q = panel.q + step * panel_step(Planes::two) + lane * (4 * kPanelRows);
+      const uint8_t* a = x + lane * 4;
+      __m256i d[kM][2];
+      for (auto& row : d) row[0] = row[1] = _mm256_setzero_si256();
+      for (int v = 0; v < 4; ++v, q += kLanes * (4 * kPanelRows), a += kVectorBytes) {
+#pragma GCC unroll 4
+        for (int k = 0; k < kCount; ++k) {
+          const __m256i w0 = load_aligned(q + k * (4 * kPanelRows));
+          const __m256i w1 = load_aligned(q + k * (4 * kPanelRows) + 32);
+#pragma GCC unroll 6
+          for (int i = 0; i < kM; ++i) {
+            int32_t two;
+            __builtin_memcpy(&two, a + i * stride + k * 4, 4);
+            const __m256i b = _mm256_set1_epi32(two);
+            d[i][0] = _mm256_add_epi32(d[i][0], _mm256_madd_epi16(w0, b));
+            d[i][1] = _mm256_add_epi32(d[i][1], _mm256_madd_epi16(w1, b));
+            in_this_order(d[i][0]);
+            in_this_order(d[i][1]);
+          }
+        }
+      }
+      const size_t at = step * kPanelScales + (g % kStepGroups * kSub + sub) * kPanelRows;
+#pragma GCC unroll 6
+      for (int i = 0; i < kM; ++i) {
+        const auto* scales = reinterpret_cast<const float*>(x + i * stride + scale_at(Planes::two));
+        const __m256 scale = _mm256_set1_ps(scales[lane]);
+        for (int v = 0; v < 2; ++v) {
+          sums[i][v] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(d[i][v]), scale),
+                                       _mm256_load_ps(panel.scales + at + 8 * v), sums[i][v]);
+          if constexpr (T::kHasMin)
+            sums[i][v] = _mm256_fmadd_ps(_mm256_load_ps(panel.mins + at + 8 * v),
+                                         _mm256_set1_ps(scales[kLanes + lane]), sums[i][v]);
+        }
+      }
+    }
+  }
+  store_tile(tile, sums);
+}
+
+// kM activation rows times the panel, of bytes.
+template <class T, int kM>
+void multiply_bytes_tile(const Panel& panel, const uint8_t* packed, size_t stride, int groups,
+                         const Tile& tile) {
+  constexpr Planes kPlanes = Planes::one;
   constexpr int kSub = T::kTwoScales ? 2 : 1;  // parts of a group with a scale each
   constexpr int kCount = 4 / kSub;             // 32-bit lanes of such a part, in each of q[0], q[1]
   __m256 sums[kM][2];
@@ -374,22 +497,14 @@ void multiply_tile(const Panel& panel, const uint8_t* packed, size_t stride, int
   for (int g = 0; g < groups; ++g) {
     const size_t step = static_cast<size_t>(g) / kStepGroups;
     const uint8_t* x = packed + step * step_bytes(kPlanes);
-    const uint8_t* q = panel.q + step * kPanelStep;
+    const uint8_t* q = panel.q + step * panel_step(kPlanes);
     for (int sub = 0; sub < kSub; ++sub) {
       const int lane = g % kStepGroups * 4 + sub * kCount;
       __m256i d[kM][2];
       for (auto& row : d) row[0] = row[1] = _mm256_setzero_si256();
-      const auto add_plane = [&](int plane) {
-        for (int z = 0; z < 2; ++z)
-          add_lanes<T, kCount, kM>(q + (z * kLanes + lane) * (4 * kPanelRows),
-                                   x + plane * kPlaneBytes + z * (kStep / 2) + lane * 4, stride, d);
-      };
-      add_plane(0);
-      if constexpr (kPlanes == Planes::two) {
-        for (int i = 0; i < kM; ++i)
-          for (int v = 0; v < 2; ++v) d[i][v] = _mm256_slli_epi32(d[i][v], 7);
-        add_plane(1);
-      }
+      for (int z = 0; z < 2; ++z)
+        add_lanes<T, kCount, kM>(q + (z * kLanes + lane) * (4 * kPanelRows),
+                                 x + z * (kStep / 2) + lane * 4, stride, d);
       const size_t at = step * kPanelScales + (g % kStepGroups * kSub + sub) * kPanelRows;
       for (int i = 0; i < kM; ++i) {
         const uint8_t* row = x + i * stride;
@@ -412,6 +527,15 @@ void multiply_tile(const Panel& panel, const uint8_t* packed, size_t stride, int
     }
   }
   store_tile(tile, sums);
+}
+
+template <class T, Planes kPlanes, int kM>
+void multiply_tile(const Panel& panel, const uint8_t* packed, size_t stride, int groups,
+                   const Tile& tile) {
+  if constexpr (kPlanes == Planes::two)
+    multiply_words_tile<T, kM>(panel, packed, stride, groups, tile);
+  else
+    multiply_bytes_tile<T, kM>(panel, packed, stride, groups, tile);
 }
 
 template <int kM>

@@ -13,7 +13,7 @@ inline Floats zero() { return _mm512_setzero_ps(); }
 inline float reduce(Floats v) { return _mm512_reduce_add_ps(v); }
 
 // Of 32 registers.
-constexpr int kVectorSums = 8, kTileRows = 6, kRealTileRows = 12;
+constexpr int kVectorSums = 8, kTileRows = 6, kTwoTileRows = 6, kRealTileRows = 12;
 
 // ---- Packing ----
 
@@ -264,8 +264,10 @@ void store_real_part(const Step (&rows)[16], int z, float* out) {
 }
 
 // A step of 16 weight rows, the first or second half of a panel's.
-template <class T, bool kReal>
+template <class T, Planes kPlanes>
 void store_panel_step(const Step (&rows)[16], size_t step, int half, const Panel& panel) {
+  constexpr bool kReal = kPlanes == Planes::real;
+  constexpr size_t kPanelStep = panel_step(kPlanes);
   for (int z = 0; z < 2; ++z) {
     if constexpr (kReal) {
       auto* out = reinterpret_cast<float*>(panel.q + step * kRealPanelStep) + 16 * half +
@@ -314,7 +316,7 @@ void multiply_tile(const Panel& panel, const uint8_t* packed, size_t stride, int
   for (int g = 0; g < groups; ++g) {
     const size_t step = static_cast<size_t>(g) / kStepGroups;
     const uint8_t* x = packed + step * step_bytes(kPlanes);
-    const uint8_t* q = panel.q + step * kPanelStep;
+    const uint8_t* q = panel.q + step * panel_step(kPlanes);
     for (int sub = 0; sub < kSub; ++sub) {
       const int lane = g % kStepGroups * 4 + sub * kLanes;
       __m512i d[kM][2];

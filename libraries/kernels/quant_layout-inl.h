@@ -1,5 +1,5 @@
 // How the vector loops lay out weights and activations. Included once kLanes, the 32-bit lanes of a
-// vector, is known.
+// vector, and kWords, whether two planes are held together as 16-bit integers, are known.
 #pragma once
 
 #include "kernels/quant_unpack.h"
@@ -35,9 +35,10 @@ inline Row row_at(const Matrix& w, size_t n) {
 
 inline int steps_of(const Matrix& w) { return (w.cols + kStep - 1) / kStep; }
 
-// A step of packed activations. Integers: per plane two vectors of bytes in the type's order, then
-// scales by lanes, then what the offset or the minima are multiplied with: sums of each group (or
-// subgroup) in its first lane, as integers times -offset, or as floats.
+// A step of packed activations. Integers: per plane two vectors of bytes in the type's order (or
+// four vectors of words, in the order that the instruction set widens weights), then scales by
+// lanes, then what the offset or the minima are multiplied with: sums of each group (or subgroup)
+// in its first lane, as integers times -offset, or as floats.
 constexpr int kVectorBytes = 4 * kLanes;
 constexpr int kPlaneBytes = kStep;
 constexpr int kRealSums = kStep * 4;
@@ -49,12 +50,16 @@ constexpr int step_bytes(Planes planes) {
   return planes == Planes::real ? kRealBytes : sums_at(planes) + kVectorBytes;
 }
 
-// For many rows of activations, weight rows are unpacked to a panel of two vectors' worth of rows.
-// Per step the 32-bit lanes of q[0], then of q[1], each of all rows side by side; per group (or
-// subgroup) the rows' scales and minima. For real planes floats instead of lanes.
+// For many rows of activations, weight rows are unpacked to panels of two vectors' worth of rows.
+// Per step the 32-bit lanes of q[0], then of q[1] (or of their four vectors of words), each of all
+// rows side by side; per group (or subgroup) the rows' scales and minima. For real planes floats
+// instead of lanes.
 constexpr int kPanelRows = 2 * kLanes;
-constexpr size_t kPanelStep = 2 * kLanes * 4 * kPanelRows;
 constexpr size_t kRealPanelStep = kStep * 4 * kPanelRows;
+constexpr size_t panel_step(Planes planes) {
+  if (planes == Planes::real) return kRealPanelStep;
+  return 2 * kLanes * 4 * kPanelRows * (kWords && planes == Planes::two ? 2 : 1);
+}
 constexpr size_t kPanelScales = kStep / kSubgroup * kPanelRows;  // of a step, in floats
 
 struct Panel {

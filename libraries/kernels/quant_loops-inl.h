@@ -8,7 +8,8 @@
 //   add_step                          one step of one weight row times one row of activations
 //   store_panel_step                  a step of kLanes weight rows, into a panel
 //   multiply_tile, multiply_real_tile a panel times a few rows of activations
-//   kVectorSums, kTileRows, kRealTileRows  how many sums, and rows of activations, fit registers
+//   kVectorSums, kTileRows, kTwoTileRows, kRealTileRows  how many sums, and rows of activations
+//                                     (of one plane, of two, of floats), fit registers
 #pragma once
 
 #include "kernels/quant_layout-inl.h"
@@ -21,11 +22,21 @@ size_t packed_bytes(const Matrix& w, Planes planes) {
   return static_cast<size_t>(steps_of(w)) * step_bytes(planes);
 }
 
+size_t panel_bytes(const Matrix& w, Planes planes) {
+  const size_t scales = planes == Planes::real ? 0 : 2 * kPanelScales * sizeof(float);
+  return steps_of(w) * (panel_step(planes) + scales);
+}
+
+// Panels that a few rows of activations are multiplied with while these are in the first cache; the
+// panels are to stay in the second.
+size_t panels_at_a_time(const Matrix& w, Planes planes) {
+  const size_t fit = (size_t{160} << 10) / panel_bytes(w, planes);
+  return fit < 1 ? 1 : fit > 4 ? 4 : fit;
+}
+
 size_t scratch_bytes(const Matrix& w, Planes planes, size_t m) {
   if (w.mode == QuantMode::mxfp8) return generic_loops().scratch_bytes(w, planes, m);
-  const size_t steps = steps_of(w);
-  return planes == Planes::real ? steps * kRealPanelStep
-                                : steps * (kPanelStep + 2 * kPanelScales * sizeof(float));
+  return panels_at_a_time(w, planes) * panel_bytes(w, planes);
 }
 
 void pack(const Matrix& w, Planes planes, const void* x, Number number, uint8_t* packed) {
@@ -103,14 +114,14 @@ void multiply_vectors(const Matrix& w, const uint8_t* packed, size_t begin, size
 // ---- Many rows: weight rows are unpacked to a panel, then multiplied with every activation row
 // ----
 
-Panel panel_in(uint8_t* scratch, const Matrix& w) {
+Panel panel_in(uint8_t* scratch, const Matrix& w, Planes planes) {
   const size_t steps = steps_of(w);
-  auto* scales = reinterpret_cast<float*>(scratch + steps * kPanelStep);
+  auto* scales = reinterpret_cast<float*>(scratch + steps * panel_step(planes));
   return {scratch, scales, scales + steps * kPanelScales};
 }
 
 // Weight rows from n on; rows from `end` on repeat the last.
-template <class T, bool kReal>
+template <class T, Planes kPlanes>
 void fill_panel(const Matrix& w, size_t n, size_t end, const Panel& panel) {
   using L = Loader<T>;
   const L loader(w);
@@ -133,7 +144,7 @@ void fill_panel(const Matrix& w, size_t n, size_t end, const Panel& panel) {
         for (int s = 0; s < L::kSteps; ++s) steps[s][r] = one[s];
       }
       for (int s = 0; s < L::kSteps; ++s)
-        store_panel_step<T, kReal>(steps[s], unit * L::kSteps + s, half, panel);
+        store_panel_step<T, kPlanes>(steps[s], unit * L::kSteps + s, half, panel);
     }
   }
 }
@@ -155,21 +166,28 @@ template <class T, Planes kPlanes>
 void multiply_matrix(const Matrix& w, const uint8_t* packed, size_t m, size_t begin, size_t end,
                      float* y, size_t ldy, uint8_t* scratch) {
   constexpr bool kReal = kPlanes == Planes::real;
-  constexpr int kMax = kReal ? kRealTileRows : kTileRows;
-  const size_t stride = packed_bytes(w, kPlanes);
-  const Panel panel = panel_in(scratch, w);
-  for (size_t n = begin; n < end; n += kPanelRows) {
-    fill_panel<T, kReal>(w, n, end, panel);
-    const size_t columns = end - n < kPanelRows ? end - n : kPanelRows;
+  constexpr int kMax = kReal ? kRealTileRows : kPlanes == Planes::two ? kTwoTileRows : kTileRows;
+  const size_t stride = packed_bytes(w, kPlanes), bytes = panel_bytes(w, kPlanes);
+  const size_t block = panels_at_a_time(w, kPlanes) * kPanelRows;
+  for (size_t first = begin; first < end; first += block) {
+    const size_t last = end - first < block ? end : first + block;
+    uint8_t* room = scratch;
+    for (size_t n = first; n < last; n += kPanelRows, room += bytes)
+      fill_panel<T, kPlanes>(w, n, end, panel_in(room, w, kPlanes));
     for (size_t i = 0; i < m; i += kMax) {
-      const Tile tile{y + i * ldy + (n - begin), ldy, columns};
-      with_rows<kMax>(m - i, [&](auto rows) {
-        if constexpr (kReal)
-          multiply_real_tile<rows.value>(panel, packed + i * stride, stride, w.cols / kGroup, tile);
-        else
-          multiply_tile<T, kPlanes, rows.value>(panel, packed + i * stride, stride, w.cols / kGroup,
-                                                tile);
-      });
+      const uint8_t* x = packed + i * stride;
+      room = scratch;
+      for (size_t n = first; n < last; n += kPanelRows, room += bytes) {
+        const Panel panel = panel_in(room, w, kPlanes);
+        const Tile tile{y + i * ldy + (n - begin), ldy,
+                        last - n < kPanelRows ? last - n : kPanelRows};
+        with_rows<kMax>(m - i, [&](auto rows) {
+          if constexpr (kReal)
+            multiply_real_tile<rows.value>(panel, x, stride, w.cols / kGroup, tile);
+          else
+            multiply_tile<T, kPlanes, rows.value>(panel, x, stride, w.cols / kGroup, tile);
+        });
+      }
     }
   }
 }

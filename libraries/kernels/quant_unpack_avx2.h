@@ -5,7 +5,8 @@
 namespace mlxcpp::kernels::quant {
 namespace {
 inline constexpr int kLanes = 8;
-}
+inline constexpr bool kWords = true;
+}  // namespace
 }  // namespace mlxcpp::kernels::quant
 
 #include "kernels/quant_layout-inl.h"
@@ -45,12 +46,23 @@ inline __m256i lookup(const uint8_t (&table)[16], __m256i index) {
 inline __m256 two_groups(float a, float b) {
   return _mm256_set_m128(_mm_set1_ps(b), _mm_set1_ps(a));
 }
-inline __m256 two_f16(const uint8_t* a, const uint8_t* b) {
-  const __m128i zero = _mm_setzero_si128();
-  const __m128i lanes_a = _mm_set1_epi16(static_cast<short>(load_u16(a)));
-  const __m128i lanes_b = b != nullptr ? _mm_set1_epi16(static_cast<short>(load_u16(b))) : zero;
-  return _mm256_cvtph_ps(_mm_unpacklo_epi64(lanes_a, lanes_b));
-}
+// The f16 numbers at the start of two blocks of weights, b possibly none; number kIndex (0 or 1) by
+// lanes. One load for each block, and few shuffles: these bound the loops over a row.
+struct TwoBlocks {
+  TwoBlocks(const uint8_t* a, const uint8_t* b) {
+    int32_t first, second = 0;
+    __builtin_memcpy(&first, a, 4);
+    if (b != nullptr) __builtin_memcpy(&second, b, 4);
+    halves = _mm_unpacklo_epi64(_mm_set1_epi32(first), _mm_set1_epi32(second));
+  }
+  template <int kIndex>
+  __m256 number() const {
+    const __m128i pick = _mm_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 8, 9, 8, 9, 8, 9, 8, 9);
+    return _mm256_cvtph_ps(
+        _mm_shuffle_epi8(halves, kIndex == 0 ? pick : _mm_or_si128(pick, _mm_set1_epi8(2))));
+  }
+  __m128i halves;
+};
 
 // Groups a and b, elements in order, to the orders of Order.
 inline void to_halves(__m256i a, __m256i b, Step* out) {
@@ -98,8 +110,9 @@ struct LoadBlocks {
       out->q[0] = _mm256_or_si256(out->q[0], fifth_bits<0>(p + kFifthBits, bits2));
       out->q[1] = _mm256_or_si256(out->q[1], fifth_bits<1>(p + kFifthBits, bits2));
     }
-    out->scale = two_f16(p, p2);
-    if constexpr (T::kHasMin) out->min = two_f16(p + 2, kPartial ? nullptr : p2 + 2);
+    const TwoBlocks numbers(p, p2);
+    out->scale = numbers.template number<0>();
+    if constexpr (T::kHasMin) out->min = numbers.template number<1>();
   }
 };
 
@@ -124,7 +137,7 @@ struct LoadQ8_0 {
     const uint8_t* p = row.p + static_cast<size_t>(step) * (2 * Q8_0::kBytes);
     const uint8_t* p2 = kPartial ? nullptr : p + Q8_0::kBytes;
     to_halves(load32(p + 2), kPartial ? _mm256_setzero_si256() : load32(p2 + 2), out);
-    out->scale = two_f16(p, p2);
+    out->scale = TwoBlocks(p, p2).number<0>();
   }
 };
 

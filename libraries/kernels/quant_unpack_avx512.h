@@ -5,7 +5,8 @@
 namespace mlxcpp::kernels::quant {
 namespace {
 inline constexpr int kLanes = 16;
-}
+inline constexpr bool kWords = false;
+}  // namespace
 }  // namespace mlxcpp::kernels::quant
 
 #include "kernels/quant_layout-inl.h"
