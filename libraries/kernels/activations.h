@@ -16,5 +16,8 @@ mx::array geglu_approx(const mx::array& gate,
 mx::array silu(const mx::array& x);
 mx::array gelu(const mx::array& x);         // erf
 mx::array gelu_approx(const mx::array& x);  // tanh
+mx::array tanh(const mx::array& x);
+mx::array sigmoid(const mx::array& x);
+mx::array relu(const mx::array& x);
 
 }  // namespace mlxcpp::kernels

@@ -156,6 +156,63 @@ void conv_normalise(const void* x_, size_t pixels, size_t n, const float* mean, 
     });
 }
 
+// f(offset of a pixel from the window's first) for each pixel of a window.
+template <class F>
+inline void each_pixel(const PoolRow& p, F f) {
+  for (size_t y = 0; y < p.size[0]; ++y)
+    for (size_t x = 0; x < p.size[1]; ++x) f(y * p.row + x * p.channels);
+}
+
+void conv_max_pool(const PoolRow& p, const float* x, float* y) {
+  for (size_t w = 0; w < p.windows; ++w, x += p.step * p.channels, y += p.channels)
+    for_vectors(p.channels, [&](size_t i, size_t m) {
+      Vec top = load_up_to(x + i, m);
+      each_pixel(p, [&](size_t at) {
+        const Vec v = load_up_to(x + at + i, m);
+        top = select_equal(v, v, max(v, top), v);  // NaN stays
+      });
+      store_up_to(y + i, top, m);
+    });
+}
+
+void conv_max_pool_grad(const PoolRow& p, const float* x, const float* y, const float* dy,
+                        float* dx) {
+  const size_t step = p.step * p.channels;
+  for (size_t w = 0; w < p.windows; ++w, x += step, dx += step, y += p.channels, dy += p.channels)
+    for_vectors(p.channels, [&](size_t i, size_t m) {
+      const Vec top = load_up_to(y + i, m), one = set(1.0f);
+      Vec count = zero();
+      each_pixel(p, [&](size_t at) {
+        count = count + select_equal(load_up_to(x + at + i, m), top, one, zero());
+      });
+      const Vec share = load_up_to(dy + i, m) / count;
+      each_pixel(p, [&](size_t at) {
+        const Vec d = select_equal(load_up_to(x + at + i, m), top, share, zero());
+        store_up_to(dx + at + i, load_up_to(dx + at + i, m) + d, m);
+      });
+    });
+}
+
+void conv_mean_pool(const PoolRow& p, const float* x, float* y) {
+  const Vec part = set(1.0f / static_cast<float>(p.size[0] * p.size[1]));
+  for (size_t w = 0; w < p.windows; ++w, x += p.step * p.channels, y += p.channels)
+    for_vectors(p.channels, [&](size_t i, size_t m) {
+      Vec s = zero();
+      each_pixel(p, [&](size_t at) { s = s + load_up_to(x + at + i, m); });
+      store_up_to(y + i, s * part, m);
+    });
+}
+
+void conv_mean_pool_grad(const PoolRow& p, const float* dy, float* dx) {
+  const Vec part = set(1.0f / static_cast<float>(p.size[0] * p.size[1]));
+  for (size_t w = 0; w < p.windows; ++w, dx += p.step * p.channels, dy += p.channels)
+    for_vectors(p.channels, [&](size_t i, size_t m) {
+      const Vec d = load_up_to(dy + i, m) * part;
+      each_pixel(p,
+                 [&](size_t at) { store_up_to(dx + at + i, load_up_to(dx + at + i, m) + d, m); });
+    });
+}
+
 // The table that the including file exports.
 #define MLXCPP_CONV_KERNELS                                                                      \
   {                                                                                              \
@@ -172,6 +229,10 @@ void conv_normalise(const void* x_, size_t pixels, size_t n, const float* mean, 
       {conv_channel_squares<float>, conv_channel_squares<BFloat16>,                              \
        conv_channel_squares<Float16>},                                                           \
       {conv_normalise<float>, conv_normalise<BFloat16>, conv_normalise<Float16>},                \
+      conv_max_pool,                                                                             \
+      conv_max_pool_grad,                                                                        \
+      conv_mean_pool,                                                                            \
+      conv_mean_pool_grad,                                                                       \
   }
 
 }  // namespace

@@ -7,7 +7,14 @@
 
 namespace mlxcpp::kernels {
 
-// The loops of convolution, which know nothing of MLX: one table for each instruction set.
+// Windows of size[0] x size[1] pixels side by side, `step` pixels apart. x points to the first
+// pixel of the first; its rows are `row` floats apart.
+struct PoolRow {
+  size_t windows, channels, size[2], step, row;
+};
+
+// The loops of convolution, group norm and pooling, which know nothing of MLX: one table for each
+// instruction set.
 //
 // A panel holds the weights of `columns` output channels, the summed axis outermost: [k][columns].
 // A tile is some rows (pixels) by the columns of a panel, kept in registers while the summed axis
@@ -47,6 +54,14 @@ struct ConvKernels {
   // y = (x - mean) * scale + shift, each a channel; through x sigmoid(x) if silu.
   void (*normalise[kFloatTypes])(const void* x, size_t pixels, size_t n, const float* mean,
                                  const float* scale, const float* shift, bool silu, void* y);
+
+  // A row of pooling windows, f32: the largest or the mean of each to y [windows][channels]; the
+  // gradient is added to dx, for the largest in equal parts to all elements that are it.
+  void (*max_pool)(const PoolRow& p, const float* x, float* y);
+  void (*max_pool_grad)(const PoolRow& p, const float* x, const float* y, const float* dy,
+                        float* dx);
+  void (*mean_pool)(const PoolRow& p, const float* x, float* y);
+  void (*mean_pool_grad)(const PoolRow& p, const float* dy, float* dx);
 };
 
 extern const ConvKernels kConvKernelsGeneric, kConvKernelsAvx2, kConvKernelsAvx512;
