@@ -163,9 +163,29 @@ inline void each_pixel(const PoolRow& p, F f) {
     for (size_t x = 0; x < p.size[1]; ++x) f(y * p.row + x * p.channels);
 }
 
-void conv_max_pool(const PoolRow& p, const float* x, float* y) {
-  for (size_t w = 0; w < p.windows; ++w, x += p.step * p.channels, y += p.channels)
-    for_vectors(p.channels, [&](size_t i, size_t m) {
+// Whether whole vectors at window w stay within the rows of x and of y. They then reach into the
+// windows that come after it: of y those are written later.
+inline bool room_for_whole(const PoolRow& p, size_t w) {
+  const size_t most = (p.channels + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
+  return (w * p.step + p.size[1] - 1) * p.channels + most <= p.row &&
+         w * p.channels + most <= p.windows * p.channels;
+}
+
+// f(window, n -> lanes to read and write) for each window.
+template <class F>
+inline void each_window(const PoolRow& p, F f) {
+  size_t w = 0;
+  for (; w < p.windows && room_for_whole(p, w); ++w)
+    f(w, [](size_t) { return size_t{kFloatLanes}; });
+  for (; w < p.windows; ++w) f(w, [](size_t n) { return n; });
+}
+
+void conv_max_pool(const PoolRow& p, const float* x_, float* y_) {
+  each_window(p, [&](size_t w, auto lanes) {
+    const float* x = x_ + w * p.step * p.channels;
+    float* y = y_ + w * p.channels;
+    for_vectors(p.channels, [&](size_t i, size_t n) {
+      const size_t m = lanes(n);
       Vec top = load_up_to(x + i, m);
       each_pixel(p, [&](size_t at) {
         const Vec v = load_up_to(x + at + i, m);
@@ -173,24 +193,30 @@ void conv_max_pool(const PoolRow& p, const float* x, float* y) {
       });
       store_up_to(y + i, top, m);
     });
+  });
 }
 
-void conv_max_pool_grad(const PoolRow& p, const float* x, const float* y, const float* dy,
-                        float* dx) {
-  const size_t step = p.step * p.channels;
-  for (size_t w = 0; w < p.windows; ++w, x += step, dx += step, y += p.channels, dy += p.channels)
-    for_vectors(p.channels, [&](size_t i, size_t m) {
+void conv_max_pool_grad(const PoolRow& p, const float* x_, const float* y_, const float* dy_,
+                        float* dx_) {
+  each_window(p, [&](size_t w, auto lanes) {
+    const size_t from = w * p.step * p.channels, to = w * p.channels;
+    const float *x = x_ + from, *y = y_ + to, *dy = dy_ + to;
+    float* dx = dx_ + from;
+    for_vectors(p.channels, [&](size_t i, size_t n) {
+      const size_t m = lanes(n);
       const Vec top = load_up_to(y + i, m), one = set(1.0f);
       Vec count = zero();
       each_pixel(p, [&](size_t at) {
         count = count + select_equal(load_up_to(x + at + i, m), top, one, zero());
       });
-      const Vec share = load_up_to(dy + i, m) / count;
+      // The windows beside this one are not to be touched.
+      const Vec share = keep_first(load_up_to(dy + i, m) / count, n, zero());
       each_pixel(p, [&](size_t at) {
         const Vec d = select_equal(load_up_to(x + at + i, m), top, share, zero());
         store_up_to(dx + at + i, load_up_to(dx + at + i, m) + d, m);
       });
     });
+  });
 }
 
 void conv_mean_pool(const PoolRow& p, const float* x, float* y) {
@@ -218,7 +244,9 @@ void conv_mean_pool_grad(const PoolRow& p, const float* dy, float* dx) {
   {                                                                                              \
       kConvRows,                                                                                 \
       kConvColumns,                                                                              \
+      kConvNarrowRows,                                                                           \
       conv_multiply<F32Product>,                                                                 \
+      conv_multiply<F32Product, kConvNarrowRows, 1>,                                             \
       nullptr,                                                                                   \
       {conv_depthwise<float>, conv_depthwise<BFloat16>, conv_depthwise<Float16>},                \
       {conv_finish<float>, conv_finish<BFloat16>, conv_finish<Float16>},                         \

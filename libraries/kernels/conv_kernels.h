@@ -20,14 +20,18 @@ struct PoolRow {
 // A tile is some rows (pixels) by the columns of a panel, kept in registers while the summed axis
 // runs; the rows are read where they lie, one pointer for each row and filter tap.
 struct ConvKernels {
-  size_t rows;     // of a tile, at most
-  size_t columns;  // of a panel
+  size_t rows;         // of a tile, at most
+  size_t columns;      // of a panel
+  size_t narrow_rows;  // the same of a panel of columns / 2
 
   // c[m][columns] = or += sum over taps t and k of rows[t * m + i][k] * panel[t * k + k][column].
   void (*multiply)(const float* const* rows, size_t m, size_t taps, size_t k, const float* panel,
                    float* c, bool add);
-  // The same for pairs of bf16: k counts pairs, rows and panel hold two numbers in 32 bits. Null
-  // where the CPU has no instruction for it.
+  // The same with a panel of columns / 2, at most narrow_rows rows, c [m][columns / 2].
+  void (*multiply_narrow)(const float* const* rows, size_t m, size_t taps, size_t k,
+                          const float* panel, float* c, bool add);
+  // As multiply, for pairs of bf16: k counts pairs, rows and panel hold two numbers in 32 bits.
+  // Null where the CPU has no instruction for it.
   void (*multiply_bf16)(const float* const* rows, size_t m, size_t taps, size_t k,
                         const float* panel, float* c, bool add);
 

@@ -78,7 +78,12 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
   const size_t group_in = s.channels / s.groups, group_out = s.outputs / s.groups;
   const bool pairs = kernels.multiply_bf16 && a.x_type == FloatType::bf16 &&
                      a.weight_type == FloatType::bf16 && group_in % 2 == 0;
-  const auto multiply = pairs ? kernels.multiply_bf16 : kernels.multiply;
+  const bool narrow = !pairs && group_out <= kernels.columns / 2;
+  const auto multiply = pairs    ? kernels.multiply_bf16
+                        : narrow ? kernels.multiply_narrow
+                                 : kernels.multiply;
+  const size_t columns = narrow ? kernels.columns / 2 : kernels.columns;
+  const size_t most_rows = narrow ? kernels.narrow_rows : kernels.rows;
   const size_t unit = pairs ? 2 : 1;  // channels in 32 bits
 
   // Rows are read in place unless they must be f32 first.
@@ -113,11 +118,10 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
 
   const size_t taps = runs ? s.kernel[0] : s.taps();
   const size_t units = runs ? s.kernel[1] * s.channels : group_in / unit;
-  const size_t columns = kernels.columns;
   const PanelSource source{a.weight, pairs ? FloatType::f32 : a.weight_type, taps * units,
                            taps * units};
   const size_t panels = (group_out + columns - 1) / columns, pixels = s.pixels();
-  const size_t tiles = (pixels + kernels.rows - 1) / kernels.rows;
+  const size_t tiles = (pixels + most_rows - 1) / most_rows;
   const size_t parts = std::clamp<size_t>((kItems + panels * s.groups - 1) / (panels * s.groups), 1,
                                           std::max<size_t>(1, tiles / 8));
   const size_t part_tiles = (tiles + parts - 1) / parts;
@@ -133,15 +137,21 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
     pack_panel(source, output, width, columns, panel);
 
     alignas(64) float sums[kMostConvRows * kMostConvColumns];
-    std::vector<const float*> rows(taps * kernels.rows);
+    std::vector<const float*> rows(taps * most_rows);
     const size_t begin_tile = part * part_tiles,
                  end_tile = std::min(tiles, begin_tile + part_tiles);
     // Tiles of nearly equal height: none of one row beside full ones.
     for (size_t tile = begin_tile; tile < end_tile; ++tile) {
       const size_t begin = tile * pixels / tiles, m = (tile + 1) * pixels / tiles - begin;
-      for (size_t i = 0; i < m; ++i) {
-        const size_t pixel = begin + i, image = pixel / picture;
-        const size_t oy = pixel % picture / s.out_width, ox = pixel % s.out_width;
+      size_t image = begin / picture, oy = begin % picture / s.out_width, ox = begin % s.out_width;
+      const auto next = [&] {
+        if (++ox < s.out_width) return;
+        ox = 0;
+        if (++oy < s.out_height) return;
+        oy = 0;
+        ++image;
+      };
+      for (size_t i = 0; i < m; ++i, next()) {
         if (runs) {
           for (size_t ky = 0; ky < s.kernel[0]; ++ky) {
             const size_t y = oy * s.stride[0] + ky * s.dilation[0];

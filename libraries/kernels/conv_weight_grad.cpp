@@ -52,9 +52,13 @@ struct Planes {
 void run_conv_weight_grad(const ConvShape& s, const float* x, const float* dy, float* dw,
                           float* db) {
   const ConvKernels& kernels = conv_kernels();
-  const size_t columns = kernels.columns, panels = (s.outputs + columns - 1) / columns;
+  const bool narrow = s.outputs <= kernels.columns / 2;
+  const auto multiply = narrow ? kernels.multiply_narrow : kernels.multiply;
+  const size_t most_rows = narrow ? kernels.narrow_rows : kernels.rows;
+  const size_t columns = narrow ? kernels.columns / 2 : kernels.columns;
+  const size_t panels = (s.outputs + columns - 1) / columns;
   const size_t filter = s.taps(), rows = s.channels * filter + 1;
-  const size_t tiles = (rows + kernels.rows - 1) / kernels.rows;
+  const size_t tiles = (rows + most_rows - 1) / most_rows;
   const size_t pixels = s.out_height * s.out_width;
   // The split depends on sizes alone.
   constexpr size_t kItems = 32, kBandPixels = 1024;
@@ -71,7 +75,7 @@ void run_conv_weight_grad(const ConvShape& s, const float* x, const float* dy, f
     std::fill_n(sums, rows * columns, 0.0f);
     std::vector<float> picture(planes.size(s));
     float* room = conv_scratch(0).reserve(band * s.out_width * columns);
-    std::vector<const float*> taps(band * kernels.rows);
+    std::vector<const float*> taps(band * most_rows);
     for (size_t image = part * s.n / parts; image < (part + 1) * s.n / parts; ++image) {
       planes.fill(s, x + image * s.height * s.width * s.channels, picture.data());
       for (size_t top = 0; top < s.out_height; top += band) {
@@ -90,13 +94,14 @@ void run_conv_weight_grad(const ConvShape& s, const float* x, const float* dy, f
           const size_t begin = tile * rows / tiles, m = (tile + 1) * rows / tiles - begin;
           for (size_t i = 0; i < m; ++i) {
             const size_t r = begin + i, c = r / filter, t = r % filter;
-            for (size_t oy = 0; oy < count; ++oy)
-              taps[oy * m + i] = r + 1 == rows
-                                     ? ones.data()
-                                     : picture.data() + planes.start(s, c, t / s.kernel[1],
-                                                                     t % s.kernel[1], top + oy);
+            const bool bias = r + 1 == rows;
+            const float* at =
+                bias ? ones.data()
+                     : picture.data() + planes.start(s, c, t / s.kernel[1], t % s.kernel[1], top);
+            const size_t step = bias ? 0 : s.stride[0] * planes.wide;
+            for (size_t oy = 0; oy < count; ++oy) taps[oy * m + i] = at + oy * step;
           }
-          kernels.multiply(taps.data(), m, count, s.out_width, panel, sums + begin * columns, true);
+          multiply(taps.data(), m, count, s.out_width, panel, sums + begin * columns, true);
         }
       }
     }

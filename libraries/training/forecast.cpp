@@ -29,15 +29,6 @@ bool may_donate(const mx::array& a) {
   return a.has_primitive() && kElementwise.contains(a.primitive().name());
 }
 
-// Those of our kernels that write over their first input.
-bool may_donate_first(const mx::array& a) {
-  static const std::unordered_set<std::string_view> kOurs{
-      "mlxcpp::Activation", "mlxcpp::CrossEntropyGrad", "mlxcpp::FusedNorm", "mlxcpp::GroupNorm",
-      "mlxcpp::LayerNorm",  "mlxcpp::LogSoftmax",       "mlxcpp::RMSNorm",   "mlxcpp::RoPE",
-      "mlxcpp::Softmax"};
-  return a.has_primitive() && kOurs.contains(a.primitive().name());
-}
-
 // What an evaluation would do, one array after the other.
 class Walk {
  public:
@@ -104,9 +95,8 @@ class Walk {
 
   // An input of the same size that nobody needs after this.
   std::optional<Id> donor(const mx::array& a) const {
-    const size_t candidates = may_donate(a) ? a.inputs().size() : may_donate_first(a) ? 1 : 0;
-    for (size_t i = 0; i < candidates; ++i) {
-      const mx::array& in = a.inputs()[i];
+    if (!may_donate(a)) return std::nullopt;
+    for (const auto& in : a.inputs()) {
       const auto users = users_.find(in.id());
       if (users == users_.end() || users->second != 1) continue;
       const Id owner = owner_of(in.id());
