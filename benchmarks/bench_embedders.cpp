@@ -14,8 +14,7 @@
 #include "kernels/precision.h"
 #include "kernels/thread_pool.h"
 #include "lm_common/memory.h"
-#include "support/child.h"
-#include "support/report.h"
+#include "support/comparison.h"
 
 using namespace mlxcpp;
 namespace mx = mlx::core;
@@ -86,46 +85,7 @@ int serve(const std::string& precision, const std::string& model) {
 
 // --- The measuring side ---
 
-struct Side {
-  std::string name;
-  std::unique_ptr<bench::Child> child;
-};
-
 constexpr bench::Child::Seconds kLimit{300};  // of one answer
-
-// Sides that start; a peer that is not installed is left out with a word.
-void start(std::vector<Side>& sides, const std::string& name,
-           const std::vector<std::string>& command) {
-  try {
-    sides.push_back({name, std::make_unique<bench::Child>(name, command, kLimit)});
-  } catch (const Error& e) {
-    fmt::print(stderr, "bench_embedders: {} is left out: {}\n", name, e.what());
-  }
-}
-
-void measure(int length, int batch, int threads, int runs, const std::vector<Side>& ours,
-             const std::vector<Side>& peers, bool json) {
-  const std::string request = fmt::format("{} {}", length, batch);
-  std::map<const Side*, std::vector<double>> rates;
-  for (int run = 0; run < runs; ++run)
-    for (const auto* sides : {&ours, &peers})
-      for (const Side& side : *sides) rates[&side].push_back(side.child->ask(request).at("value"));
-  for (const Side& side : ours)
-    for (size_t p = 0; p < std::max<size_t>(1, peers.size()); ++p) {
-      bench::Row row{.bench = "embedders",
-                     .model = "MiniLM " + side.name,
-                     .point = fmt::format("{} tokens, batch {}", length, batch),
-                     .threads = threads,
-                     .unit = "texts/s",
-                     .better = Better::higher,
-                     .values = rates[&side]};
-      if (!peers.empty()) {
-        row.peer = peers[p].name;
-        row.peer_values = rates[&peers[p]];
-      }
-      std::cout << (json ? bench::json_line(row) + "\n" : bench::table_line(row)) << std::flush;
-    }
-}
 
 }  // namespace
 
@@ -161,20 +121,35 @@ int main(int argc, char** argv) {
     if (!served.empty()) return serve(served, model);
     if (!json) std::cout << bench::table_header();
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
-    std::vector<Side> ours, others;
-    for (const auto& precision : precisions)
-      ours.push_back(
-          {precision,
-           std::make_unique<bench::Child>(
-               "bench_embedders",
-               std::vector<std::string>{argv[0], "--serve", precision, "--model", model}, kLimit)});
-    if (peers)
-      for (const auto& kind : kinds)
-        start(others, kind,
-              {python, MLXCPP_PEERS "/embedder_peer.py", kind, resolve_model(model).folder.string(),
-               std::to_string(threads)});
-    for (const int length : lengths)
-      for (const int batch : batches) measure(length, batch, threads, runs, ours, others, json);
+    bool good = true;
+    for (const auto& precision : precisions) {
+      std::vector<bench::Side> sides = {
+          {precision, {argv[0], "--serve", precision, "--model", model}}};
+      if (peers)
+        for (const auto& kind : kinds)
+          sides.push_back({kind,
+                           {python, MLXCPP_PEERS "/embedder_peer.py", kind,
+                            resolve_model(model).folder.string(), std::to_string(threads)}});
+      bench::Comparison comparison(std::move(sides), kLimit);
+      bench::Row row{.bench = "embedders", .model = "MiniLM " + precision, .threads = threads};
+      const auto measure = [&](const std::string& request, int times) {
+        for (const auto& r : comparison.with_each(row, comparison.ask(request, times)))
+          std::cout << (json ? bench::json_line(r) + "\n" : bench::table_line(r)) << std::flush;
+      };
+      row.unit = "texts/s";
+      row.better = Better::higher;
+      for (const int length : lengths)
+        for (const int batch : batches) {
+          row.point = fmt::format("{} tokens, batch {}", length, batch);
+          measure(fmt::format("{} {}", length, batch), runs);
+        }
+      row.point = "peak";
+      row.unit = "MB";
+      row.better = Better::lower;
+      measure("peak_memory", 1);
+      good = good && !comparison.peers_failed();
+    }
+    if (!good) return 1;
   } catch (const std::exception& e) {
     fmt::print(stderr, "bench_embedders: {}\n", e.what());
     return 1;

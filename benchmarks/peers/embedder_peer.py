@@ -113,7 +113,7 @@ def gguf_file():
     vocab = (FOLDER / "vocab.txt").read_text().split("\n")[: config["vocab_size"]]
     w.add_tokenizer_model("bert")
     w.add_token_type_count(config["type_vocab_size"])
-    w.add_token_list([t if t.startswith("[") else t[2:] if t.startswith("##") else "\u2581" + t for t in vocab])
+    w.add_token_list([t if t[:1] == "[" and t[-1:] == "]" else t[2:] if t.startswith("##") else "\u2581" + t for t in vocab])
     w.add_token_types([gguf.TokenType.NORMAL] * len(vocab))
     for name, add in (("[UNK]", w.add_unk_token_id), ("[SEP]", w.add_sep_token_id), ("[PAD]", w.add_pad_token_id),
                       ("[CLS]", w.add_bos_token_id), ("[MASK]", w.add_mask_token_id)):
@@ -136,7 +136,7 @@ def gguf_file():
 def llama_side():
     import llama_cpp
 
-    model = llama_cpp.Llama(str(gguf_file()), embedding=True, n_ctx=16384, n_batch=16384, n_ubatch=16384, n_threads=THREADS,
+    model = llama_cpp.Llama(str(gguf_file()), embedding=True, n_ctx=4096, n_batch=4096, n_ubatch=4096, n_threads=THREADS,
                             n_threads_batch=THREADS, verbose=False)
     model.tokenize = lambda text, *a, **k: text  # texts are token ids already
     class Ids(list):

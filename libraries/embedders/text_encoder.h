@@ -55,6 +55,10 @@ class TextEncoder {
   // Of a causal language model, from hidden(): the logits after each text, [texts, vocab].
   virtual mx::array next_token_logits(const mx::array& hidden, const PackedTokens& tokens) const;
 
+  // The layers that stay in floats when the others are quantised on loading: those that make
+  // values (blocks/careful.h).
+  virtual std::vector<const nn::Module*> kept_in_floats() const { return {}; }
+
   // Published names -> the tree's names, without what is not used.
   virtual nn::Weights sanitize(nn::Weights weights) const { return weights; }
 };

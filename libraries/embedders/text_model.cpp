@@ -105,12 +105,16 @@ TextModel::TextModel(const ModelFiles& files, Head head, const LoadOptions& opti
     throw Error("{}: {}", where, text);
   }
   encoder->module().eval();
-  if (options.quantize)
+  if (options.quantize) {
+    const auto kept = encoder->kept_in_floats();
     nn::quantize_weights(encoder->module(), [&](const std::string&, const nn::Module& layer) {
       const auto* linear = dynamic_cast<const nn::Linear*>(&layer);
-      return linear && linear->input_dims() % options.quantize->group_size == 0 ? options.quantize
-                                                                                : std::nullopt;
+      return linear && std::find(kept.begin(), kept.end(), &layer) == kept.end() &&
+                     linear->input_dims() % options.quantize->group_size == 0
+                 ? options.quantize
+                 : std::nullopt;
     });
+  }
   tokenizer = loading.get();
   max_length = bound(*encoder, sentence, files.folder, options);
 }

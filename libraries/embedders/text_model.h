@@ -15,8 +15,8 @@
 namespace mlxcpp::embedders {
 
 struct LoadOptions {
-  // Quantise the encoder's linear layers on loading; those whose width is no multiple of the group
-  // stay as they are.
+  // Quantise the encoder's linear layers on loading, but for those that make values
+  // (TextEncoder::kept_in_floats) and those whose width is no multiple of the group.
   std::optional<kernels::QuantType> quantize = {};
   std::optional<int> max_length = {};  // tokens of a text; less than the model's own bound
 };

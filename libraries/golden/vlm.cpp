@@ -118,7 +118,7 @@ class MediaCase {
         all.push_back({std::move(film)});
       }
     for (const std::string file : list("audio"))
-      all.push_back(vlm::read_sound(folder_ / file, 16000));
+      all.push_back(vlm::read_sound(folder_ / file, {}, 16000));
     return all;
   }
   Json list(const char* key) const {
@@ -288,7 +288,7 @@ void compare_vision_language_model(const fs::path& folder, const Options& option
   References want(folder / "golden.safetensors");
   Checkpoint checkpoint = load_fixture_checkpoint(folder);
   const Json config = checkpoint.config;
-  const auto& type = vlm::model_types().at(model_type(config));
+  const auto& type = vlm::model_types().of(config);
   const auto made = make_language_model(std::move(checkpoint), vlm::model_types());
   made->eval();
   const auto* model = dynamic_cast<const vlm::VisionLanguageModel*>(made.get());

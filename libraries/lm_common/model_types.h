@@ -36,7 +36,10 @@ class ModelTypes {
   const Entry& at(std::string_view name) const;
   std::vector<std::string> names() const;
 
-  // The model that a config.json describes, without weights. `where` stands in messages.
+  // That of a config.json, by its "model_type". `where` stands in messages: the file.
+  const Entry& of(const Json& config, std::string_view where = "config.json") const;
+
+  // The model that a config.json describes, without weights. `where` as above.
   std::unique_ptr<LanguageModel> make(const Json& config,
                                       std::string_view where = "config.json") const;
 

@@ -58,6 +58,10 @@ struct MediaOptions {
   bool icc = false;                                // colour profiles of pictures are applied
   std::optional<double> fps = {};                  // frames of films to look at, each second
   std::optional<int> max_frames = {};              // and at most
+  // Larger ones are refused before they take memory. None: the limits of vlm/media/.
+  std::optional<size_t> max_pixels = {};  // of a picture, and of a film's frame
+  std::optional<int> max_film_frames = {};
+  std::optional<double> max_sound_seconds = {};
 };
 
 // A prompt: one user's text, a conversation, or messages ready for the template (a JSON list).

@@ -1,5 +1,7 @@
 #include "nn/quantized.h"
 
+#include "kernels/norm_fused.h"
+
 namespace mlxcpp::nn {
 namespace {
 
@@ -99,7 +101,7 @@ QuantizedLinear::QuantizedLinear(QuantizedMatrix matrix, std::optional<mx::array
 
 mx::array QuantizedLinear::operator()(const mx::array& x) const {
   auto y = kernels::quantized_matmul(x, matrix());
-  return bias ? y + *bias : y;
+  return bias ? kernels::add_bias(y, *bias) : y;
 }
 
 QuantizedMatrix QuantizedLinear::matrix() const {

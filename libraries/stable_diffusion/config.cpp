@@ -204,7 +204,7 @@ UNetConfig read_unet_config(const Json& json, const std::string& where) {
   f.maybe("reverse_transformer_layers_per_block", up);
   c.down_transformer_layers =
       transformer_layers(f, "transformer_layers_per_block", blocks, c.layers_per_block, down);
-  c.mid_transformer_layers = c.down_transformer_layers.back().back();
+  c.mid_transformer_layers = c.down_transformer_layers.back().front();  // as diffusers
   auto up_layers = c.layers_per_block;
   std::reverse(up_layers.begin(), up_layers.end());
   for (int& n : up_layers) ++n;

@@ -55,14 +55,19 @@ media::Picture resized(media::Picture picture, const MediaOptions& options) {
 
 Content read_picture(const std::filesystem::path& file, const MediaOptions& options) {
   const Bytes in(file);
-  auto picture = media::decode_picture(in.bytes(), in.name(), {.icc = options.icc});
+  media::PictureOptions o{.icc = options.icc};
+  o.max_pixels = options.max_pixels.value_or(o.max_pixels);
+  auto picture = media::decode_picture(in.bytes(), in.name(), o);
   return {resized(std::move(picture), options), in.key(settings_of(options))};
 }
 
 Content read_film(const std::filesystem::path& file, const MediaOptions& options,
                   const FilmReading& reading) {
   const Bytes in(file);
-  media::Film film(in.bytes(), in.name());
+  media::FilmOptions o;
+  o.max_frames = options.max_film_frames.value_or(o.max_frames);
+  o.max_pixels = options.max_pixels.value_or(o.max_pixels);
+  media::Film film(in.bytes(), in.name(), o);
   const std::vector<int> numbers = reading.choose(film);
   Frames frames{.seconds = film.seconds()};
   for (const int n : numbers) frames.times.push_back(film.times()[static_cast<size_t>(n)]);
@@ -74,9 +79,11 @@ Content read_film(const std::filesystem::path& file, const MediaOptions& options
   return {std::move(frames), in.key(settings_of(options))};
 }
 
-Content read_sound(const std::filesystem::path& file, int rate) {
+Content read_sound(const std::filesystem::path& file, const MediaOptions& options, int rate) {
   const Bytes in(file);
-  return {media::decode_sound(in.bytes(), in.name(), {.rate = rate}), in.key("")};
+  media::SoundOptions o{.rate = rate};
+  o.max_seconds = options.max_sound_seconds.value_or(o.max_seconds);
+  return {media::decode_sound(in.bytes(), in.name(), o), in.key("")};
 }
 
 }  // namespace mlxcpp::vlm

@@ -41,10 +41,10 @@ struct FilmReading {
 };
 
 // Read a file ("-": standard input). The key holds the SHA-256 of its bytes and the options. Error,
-// naming the file, if it is not what is wanted, or larger than the limits of media/.
+// naming the file, if it is not what is wanted, or larger than the options' limits.
 Content read_picture(const std::filesystem::path& file, const MediaOptions& options);
 Content read_film(const std::filesystem::path& file, const MediaOptions& options,
                   const FilmReading& reading);
-Content read_sound(const std::filesystem::path& file, int rate);
+Content read_sound(const std::filesystem::path& file, const MediaOptions& options, int rate);
 
 }  // namespace mlxcpp::vlm

@@ -86,7 +86,7 @@ Content MediaProcessor::read(Kind kind, const std::filesystem::path& file,
     case Kind::audio:
       break;
   }
-  return read_sound(file, sound_rate());
+  return read_sound(file, options, sound_rate());
 }
 
 LMInput MediaProcessor::prepare(const UserInput& input, const Tokenizer& tokenizer) const {

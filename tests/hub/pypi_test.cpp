@@ -120,7 +120,23 @@ TEST_F(PypiTest, ExactlyOneModel) {
   EXPECT_EQ(files.folder, installed("st-1.0/st/m"));
   EXPECT_TRUE(files.gguf.empty());
   EXPECT_THAT(error("pypi:none"), HasSubstr("no model in the package"));
-  EXPECT_THAT(error("pypi:two"), AllOf(HasSubstr("2 models"), HasSubstr("two/a.gguf, two/b.gguf")));
+  EXPECT_THAT(error("pypi:two"), AllOf(HasSubstr("2 models"),
+                                       HasSubstr(installed("two-1.0/two/a.gguf").string() + ", " +
+                                                 installed("two-1.0/two/b.gguf").string())));
+}
+
+TEST_F(PypiTest, OneOfSeveralModelsIsNamedByItsPath) {
+  wheel("several", "1.0",
+        {"a/config.json={}", "a/model.safetensors=x", "b/config.json={}", "b/model.safetensors=y",
+         "c.gguf=z"});
+  const fs::path a = installed("several-1.0/several/a");
+  for (int again = 0; again < 2; ++again)
+    EXPECT_THAT(error("pypi:several"), AllOf(HasSubstr("3 models"), HasSubstr(a.string() + ", ")));
+  EXPECT_EQ(resolve_model(a.string()).folder, a);
+  EXPECT_EQ(read_file(a / "model.safetensors"), "x");
+  const fs::path c = installed("several-1.0/several/c.gguf");
+  EXPECT_THAT(resolve_model(c.string()).gguf, ElementsAre(c));
+  expect_nothing_left("several");
 }
 
 TEST_F(PypiTest, WhatPipSaysIsPassedOnInOneLine) {

@@ -6,7 +6,8 @@ Each part runs where its packages are installed, and says so where they are not:
   gguf            F32 GGUF files of fixtures (scripts/make_gguf_twins.py) give the logits of their twins
   llama-cpp-python  and llama.cpp the same greedy tokens
   mlx-lm          LoRA and DoRA adapters that mlx_lm made give here the tokens that they give there, on a float
-                  and on a quantised model
+                  and on a quantised model; and those that `llm-tool lora train` made give there the tokens that
+                  they give here
 """
 import importlib
 import importlib.util
@@ -59,6 +60,36 @@ def write_tokenizer(folder, count):
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
 
 
+def write_data(folder):
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    for part in ("train", "valid"):
+        lines = [json.dumps({"text": " ".join(f"t{(7 * i + j * j) % 200 + 3}" for j in range(20))}) for i in range(8)]
+        (data / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
+    return data
+
+
+def same_tokens(tools, model, model_folder, adapter, what):
+    """Greedy tokens of mlx_lm's model, and of `llm-tool eval` with the adapter."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
+
+    prompt, count = [3, 14, 15, 92, 65], 16
+    cache, ids, theirs = make_prompt_cache(model), prompt, []
+    for _ in range(count):
+        logits = model(mx.array([ids]), cache=cache)[0, -1]
+        theirs.append(int(mx.argmax(logits).item()))
+        ids = theirs[-1:]
+    outcome = run(tools / "llm-tool", "eval", "--model", model_folder, "--adapter", adapter, "--raw", "--prompt",
+                  " ".join(f"t{i}" for i in prompt), "--temperature", 0, "--max-tokens", count, "--precision", "exact",
+                  "--quiet", "--json")
+    ours = json.loads(outcome.stdout)["tokens"] if outcome.returncode == 0 else outcome.stderr
+    eos = json.loads((model_folder / "config.json").read_text()).get("eos_token_id")
+    wanted = theirs[: theirs.index(eos)] if eos in theirs else theirs
+    print(f"{what}: {'the same tokens' if ours == wanted else f'{ours}, there {wanted}'}")
+    return ours == wanted
+
+
 def adapters(tools, folder):
     if missing("mlx", "mlx_lm", "tokenizers", "numpy", "safetensors"):
         return True
@@ -66,13 +97,12 @@ def adapters(tools, folder):
     import numpy as np
     from make_gguf_twins import GOLDEN, checkpoint
     from mlx.utils import tree_flatten
-    from mlx_lm.models.cache import make_prompt_cache
-    from mlx_lm.tuner.utils import linear_to_lora_layers
+    from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
     from mlx_lm.utils import load_model
     from safetensors.numpy import save_file
 
     mx.set_default_device(mx.cpu)
-    prompt, count, good = [3, 14, 15, 92, 65], 16, True
+    good = True
     for base in ("llama", "llama-q4"):
         model_folder = folder / base
         model_folder.mkdir()
@@ -95,20 +125,19 @@ def adapters(tools, folder):
             (adapter / "adapter_config.json").write_text(json.dumps(
                 {"fine_tune_type": kind, "num_layers": config["num_hidden_layers"], "lora_parameters": how}))
 
-            cache, ids, theirs = make_prompt_cache(model), prompt, []
-            for _ in range(count):
-                logits = model(mx.array([ids]), cache=cache)[0, -1]
-                theirs.append(int(mx.argmax(logits).item()))
-                ids = theirs[-1:]
-            outcome = run(tools / "llm-tool", "eval", "--model", model_folder, "--adapter", adapter, "--raw", "--prompt",
-                          " ".join(f"t{i}" for i in prompt), "--temperature", 0, "--max-tokens", count, "--precision", "exact",
-                          "--quiet", "--json")
-            ours = json.loads(outcome.stdout)["tokens"] if outcome.returncode == 0 else outcome.stderr
-            eos = config.get("eos_token_id")
-            wanted = theirs[: theirs.index(eos)] if eos in theirs else theirs
-            same = ours == wanted
-            print(f"adapter of mlx_lm, {kind} on {base}: {'the same tokens' if same else f'{ours}, there {wanted}'}")
-            good = good and same
+            good = same_tokens(tools, model, model_folder, adapter, f"adapter of mlx_lm, {kind} on {base}") and good
+        for kind in ("lora", "dora"):
+            adapter = folder / f"{base}-{kind}-ours"
+            outcome = run(tools / "llm-tool", "lora", "train", "--model", model_folder, "--data", write_data(folder), "--adapter",
+                          adapter, "--fine-tune-type", kind, "--iterations", 12, "--batch-size", 2, "--rank", 4,
+                          "--learning-rate", 0.05, "--validation-batches", 1, "--lora-layers", -1)
+            if outcome.returncode != 0:
+                print(f"llm-tool lora train, {kind} on {base}: {outcome.stderr}")
+                good = False
+                continue
+            model, _ = load_model(model_folder)
+            model = load_adapters(model, str(adapter))
+            good = same_tokens(tools, model, model_folder, adapter, f"our adapter in mlx_lm, {kind} on {base}") and good
     return good
 
 

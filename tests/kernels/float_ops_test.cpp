@@ -142,6 +142,12 @@ TEST(Norms, FusedWithWhatFollows) {
                    2e-6);
       expect_close(rms_norm_add(x, w, rest, 1e-5f), normed + wide(rest), 1e-6);
       expect_close(scale_add(x, w, rest), wide(x) * wide(w) + wide(rest), 1e-6);
+      EXPECT_TRUE(
+          same_bits(add_layer_norm(x, rest, w, w, 1e-5f), layer_norm(x + rest, w, w, 1e-5f)));
+      EXPECT_TRUE(same_bits(add_layer_norm(rest, x, w, std::nullopt, 1e-5f),
+                            layer_norm(x + rest, w, std::nullopt, 1e-5f)));
+      EXPECT_TRUE(same_bits(add_bias(x, w), x + w));
+      EXPECT_TRUE(same_bits(add_bias(rest, w), rest + w));
     }
   });
   const auto x = random({3, 8}, mx::float32, 1), w = random({8}, mx::float32, 2);
@@ -154,7 +160,13 @@ TEST(Norms, FusedWithWhatFollows) {
   };
   expect_close(slope([&](const mx::array& a) { return rms_norm_add(a, w, x, 1e-5f); }),
                slope([&](const mx::array& a) { return rms_norm(a, w, 1e-5f) + x; }), 1e-5);
+  expect_close(slope([&](const mx::array& a) { return add_layer_norm(x, a, w, w, 1e-5f); }),
+               slope([&](const mx::array& a) { return layer_norm(x + a, w, w, 1e-5f); }), 1e-5);
+  expect_close(slope([&](const mx::array& a) { return add_bias(a, w); }),
+               slope([&](const mx::array& a) { return a + w; }), 1e-6);
   EXPECT_THROW(rms_norm_gelu_approx(x, mx::ones({7}), 1e-5f), Error);
+  EXPECT_THROW(add_layer_norm(x, x, w, mx::ones({7}), 1e-5f), Error);
+  EXPECT_THROW(add_bias(x, mx::ones({3})), Error);
   EXPECT_THROW(scale_add(x, w, mx::ones({2, 8})), Error);
 }
 

@@ -16,12 +16,7 @@ namespace {
 std::vector<Fixture> fixtures(std::initializer_list<const char*> folders) {
   std::vector<fs::path> roots;
   for (const char* folder : folders) roots.push_back(test::golden_folder() / folder);
-  auto all = find_fixtures(roots);
-  // golden/vlm has parts of models, too, which tests/vlm compares.
-  std::erase_if(all, [](const Fixture& f) {
-    return f.path.parent_path().filename() == "vlm" && !(f.kind && f.kind->name == "vlm");
-  });
-  return all;
+  return find_fixtures(roots);
 }
 
 void expect_passed(const Fixture& fixture, kernels::Precision precision) {

@@ -56,7 +56,7 @@ TEST(ModelTypes, MakesByType) {
 
 TEST(ModelTypes, UnknownTypes) {
   const std::string text = fault([] { some_types().make({{"model_type", "lama"}}); });
-  EXPECT_THAT(text, HasSubstr("unsupported model type 'lama'"));
+  EXPECT_THAT(text, HasSubstr("config.json: unsupported model type 'lama'"));
   EXPECT_THAT(text, HasSubstr("'llama'"));
   EXPECT_THAT(text, HasSubstr("docs/adding-a-model.md"));
   EXPECT_THAT(fault([] { some_types().make(Json::object(), "x/config.json"); }),

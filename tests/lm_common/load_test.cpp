@@ -134,7 +134,8 @@ TEST_F(Loading, Faults) {
   write_weights({{"embed_tokens.weight", mx::zeros({64, 16})}});
   EXPECT_THAT(fault(), HasSubstr("embed_tokens.weight"));
   write_config({{"model_type", "bigrams"}});
-  EXPECT_THAT(fault(), HasSubstr("unsupported model type 'bigrams'; did you mean 'bigram'?"));
+  EXPECT_THAT(fault(), HasSubstr((folder / "config.json").string() +
+                                 ": unsupported model type 'bigrams'; did you mean 'bigram'?"));
   write_config({{"hidden_size", "many"}});
   EXPECT_THAT(fault(), HasSubstr("hidden_size"));
   write_config();

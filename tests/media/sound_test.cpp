@@ -100,6 +100,8 @@ TEST(Film, TurnedAsTheFileSays) {
 TEST(Film, Refuses) {
   EXPECT_THAT(error_of([] { Film::open(kClips / "constant.mkv", {.max_frames = 3}); }),
               HasSubstr("limit of 3"));
+  EXPECT_THAT(error_of([] { Film::open(kClips / "constant.mkv", {.max_pixels = 100}); }),
+              HasSubstr("24 x 16 pixels are more than the limit of 100"));
   EXPECT_THAT(error_of([] { Film::open(kClips / "sine.flac"); }), HasSubstr("expected a film"));
 }
 

@@ -144,6 +144,36 @@ def gemma(w, c, weights):
             weights[name] = weights[name] + 1
 
 
+def scale_queries(c, weights, part):
+    """llama.cpp divides by the root of head_dim."""
+    factor = np.float32(math.sqrt(c["head_dim"] / c["query_pre_attn_scalar"]))
+    for name in weights:
+        if f".{part}." in name:
+            weights[name] = weights[name] * factor
+
+
+def gemma2(w, c, weights):
+    w.add_attn_logit_softcapping(c["attn_logit_softcapping"])
+    w.add_final_logit_softcapping(c["final_logit_softcapping"])
+    w.add_sliding_window(c["sliding_window"])
+    scale_queries(c, weights, "q_proj")
+    gemma(w, c, weights)
+
+
+def gemma3(w, c, weights):
+    w.add_sliding_window(c["sliding_window"])
+    w.add_sliding_window_pattern([t == "sliding_attention" for t in layer_types(c)])
+    w.add_key_value("gemma3.rope.freq_base_swa", float(c["rope_local_base_freq"]), gguf.GGUFValueType.FLOAT32)
+    gemma(w, c, weights)
+    scale_queries(c, weights, "q_norm")
+
+
+def layer_types(c):
+    period = c["sliding_window_pattern"]
+    return c.get("layer_types") or ["sliding_attention" if i % period else "full_attention"
+                                    for i in range(1, c["num_hidden_layers"] + 1)]
+
+
 def phi2(w, c, weights):
     w.add_rope_dimension_count(int(c["partial_rotary_factor"] * c["hidden_size"] / c["num_attention_heads"]))
 
@@ -192,6 +222,8 @@ FAMILIES = {
 FURTHER = {
     "cohere": ("command-r", cohere),
     "gemma": ("gemma", gemma),
+    "gemma2": ("gemma2", gemma2),
+    "gemma3_text": ("gemma3", gemma3),
     "glm4": ("glm4", glm4),
     "granite": ("granite", granite),
     "phi": ("phi2", phi2),

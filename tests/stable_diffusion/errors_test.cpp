@@ -113,6 +113,19 @@ TEST(Errors, UnsupportedFields) {
               HasSubstr("'T5EncoderModel'"));
 }
 
+// A list for each block, as distilled SDXL models have: the middle takes the last one's first, as
+// diffusers does.
+TEST(UNetConfig, TransformerLayersOfEachLayer) {
+  Json json = read_json(kXl / "unet/config.json");
+  json["transformer_layers_per_block"] = {1, {1, 2}, {3, 4}};
+  json["reverse_transformer_layers_per_block"] = {{4, 3, 2}, {2, 1, 1}, 1};
+  const auto c = read_unet_config(json, "config.json");
+  EXPECT_EQ(c.mid_transformer_layers, 3);
+  EXPECT_EQ(c.down_transformer_layers, (std::vector<std::vector<int>>{{1, 1}, {1, 2}, {3, 4}}));
+  EXPECT_EQ(c.up_transformer_layers,
+            (std::vector<std::vector<int>>{{4, 3, 2}, {2, 1, 1}, {1, 1, 1}}));
+}
+
 TEST(Errors, WeightsThatDoNotFit) {
   const ModelFolder folder;
   const auto file = folder / "unet/diffusion_pytorch_model.safetensors";

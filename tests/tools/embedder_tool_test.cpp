@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include <gmock/gmock.h>
@@ -122,6 +123,18 @@ TEST_F(EmbedderTool, AFailureLeavesTheOldFile) {
   EXPECT_EQ(r.status, 1);
   EXPECT_THAT(r.err, HasSubstr("text 2: "));
   EXPECT_EQ(read_all(folder / "v.npy"), "old");
+}
+
+TEST_F(EmbedderTool, LengthIsTheModelsUnlessAskedFor) {
+  const auto length = [&](const std::string& arguments) {
+    double sum = 0;
+    for (const Json& x : lines(run("embed bread " + arguments).out).at(0)["embedding"])
+      sum += x.get<double>() * x.get<double>();
+    return std::sqrt(sum);
+  };
+  EXPECT_NEAR(length(""), 1, 1e-6);  // its modules.json ends with Normalize
+  EXPECT_NEAR(length("--normalize"), 1, 1e-6);
+  EXPECT_GT(std::abs(length("--no-normalize") - 1), 1e-3);
 }
 
 TEST_F(EmbedderTool, PromptsAndOtherOptions) {

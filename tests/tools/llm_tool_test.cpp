@@ -1,8 +1,10 @@
 // llm-tool as its users run it, with the default model: answers, options, messages, exit states.
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -106,9 +108,18 @@ TEST_F(LlmTool, OptionsReachTheAnswer) {
   EXPECT_NE(json(story + "--kv-bits 4 --kv-group-size 32").at("tokens"),
             json(story + "--kv-bits 4 --kv-group-size 64").at("tokens"));
 
+  // Only what lies within the context counts as repeated.
+  const std::string penalty = story + "--temperature 0 --repetition-penalty 1.8 ";
+  EXPECT_NE(json(penalty + "--repetition-context-size 2").at("tokens"),
+            json(penalty + "--repetition-context-size 64").at("tokens"));
+
   const std::string text = greedy.at("text");
-  const Json ended = json(story + "--temperature 0 --extra-eos-token ' '");
-  EXPECT_EQ(ended.at("stop_reason"), "length") << "no token of that text occurs";
+  ASSERT_THAT(text, HasSubstr(" a "));
+  const Json ended = json(story + "--temperature 0 --extra-eos-token \u0120a");
+  EXPECT_EQ(ended.at("stop_reason"), "stop");
+  EXPECT_EQ(ended.at("text"), text.substr(0, text.find(" a ")));
+  EXPECT_EQ(json(story + "--temperature 0 --extra-eos-token ' '").at("tokens"), greedy.at("tokens"))
+      << "no token of that text occurs";
 }
 
 TEST_F(LlmTool, TemplateArgumentsReachTheTemplate) {
@@ -196,12 +207,64 @@ TEST_F(LlmTool, StandardOutputThatIsClosed) {
               HasSubstr("standard output"));
   EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">&-").status, 1);
   EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">/dev/full").status, 1);
+  EXPECT_EQ(run("--help", "", ">/dev/full").status, 1);
+  EXPECT_EQ(run("--help").status, 0);
   // A reader that goes away: an error, not a signal.
   const std::string command =
       fmt::format("{{ HF_HUB_OFFLINE=1 '{}' --quiet {}; echo $? >'{}'; }} | true",
                   test::tool("llm-tool"), kFrance, (folder / "status").string());
   EXPECT_EQ(std::system((command + " 2>/dev/null").c_str()), 0);
   EXPECT_EQ(read_all(folder / "status"), "1\n");
+}
+
+TEST_F(LlmTool, CtrlCEndsADownload) {
+  const int hub = ::socket(AF_INET, SOCK_STREAM, 0);  // it takes calls, and never answers
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* const generic = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(::bind(hub, generic, size), 0);
+  ASSERT_EQ(::listen(hub, 1), 0);
+  ASSERT_EQ(::getsockname(hub, generic, &size), 0);
+  const std::string endpoint = fmt::format("http://127.0.0.1:{}", ntohs(address.sin_port));
+  const std::string error = (folder / "error").string();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::unsetenv("HF_HUB_OFFLINE");
+    ::setenv("HF_ENDPOINT", endpoint.c_str(), 1);
+    ::setenv("HF_HOME", folder.path().c_str(), 1);
+    ::dup2(::open(error.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
+    const std::string tool = test::tool("llm-tool");
+    ::execl(tool.c_str(), tool.c_str(), "fetch", "--quiet", "org/model", nullptr);
+    ::_exit(127);
+  }
+  pollfd called{.fd = hub, .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&called, 1, 120'000), 1);
+  ::kill(pid, SIGINT);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  ::close(hub);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_THAT(read_all(error), HasSubstr("cancelled"));
+}
+
+// What is printed must not land in a file that took the number of a closed stream.
+TEST_F(LlmTool, FilesDoNotTakeThePlaceOfClosedStreams) {
+  const std::string trace = "trace --prompt Hi -o '" + (folder / "t.safetensors").string() + "'";
+  ASSERT_EQ(run(trace).status, 0);
+  const std::string whole = read_all(folder / "t.safetensors");
+  for (const char* closed : {"<&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"}) {
+    std::filesystem::remove(folder / "t.safetensors");
+    run(trace, "", closed);
+    if (std::filesystem::exists(folder / "t.safetensors")) {
+      EXPECT_EQ(read_all(folder / "t.safetensors"), whole) << closed;
+    }
+    EXPECT_EQ(run("--prompt Hi --max-tokens 2", "", std::string(">&- ") + closed).status, 1);
+    EXPECT_EQ(run("--model no-such-model", "", closed).status, 1) << closed;
+  }
+  EXPECT_EQ(run("--model no-such-model", "", "2>/dev/full").status, 1);
 }
 
 // --- At a terminal ---
@@ -347,12 +410,11 @@ TEST_F(LlmTool, InterruptedAnswersEndWithAMessage) {
 }
 
 TEST_F(LlmTool, ChatCommands) {
-  const auto script =
-      folder.write("script",
-                   "Hello\n/stats\n/again\n/memory\n/temperature 0\n/topP 0.5\n"
-                   "/maxTokens 3\n/maxTokens\n/maxTokens -1\n/topP many\n"
-                   "/temperature -2\n/reset\n/adapter none\n/help\n/nonsense\n/quit\n"
-                   "never read\n");
+  const auto script = folder.write("script",
+                                   "Hello\n/stats\n/again\n/memory\n/temperature 0\n/topP 0.5\n"
+                                   "/maxTokens 3\n/maxTokens\n/maxTokens -1\n/topP many\n"
+                                   "/temperature -2\n/adapter none\n/help\n/nonsense\n/quit\n"
+                                   "never read\n");
   const auto outcome = run("chat --max-tokens 4 <" + script.string());
   EXPECT_EQ(outcome.status, 0) << outcome.error;
   EXPECT_THAT(
@@ -364,6 +426,23 @@ TEST_F(LlmTool, ChatCommands) {
             HasSubstr("temperature must be 0 or more"), HasSubstr("/maxTokens [NUMBER]"),
             HasSubstr("no command /nonsense"), Not(HasSubstr("never"))));
   EXPECT_THAT(outcome.error, HasSubstr("tokens/s")) << "of /again";
+}
+
+// As the original's: the chat as it was at its start.
+TEST_F(LlmTool, ResetForgetsConversationAndChanges) {
+  const auto script = folder.write(
+      "script",
+      "What is the capital of France?\n/stats\n/temperature 1.5\n/topP 0.25\n"
+      "/maxTokens 3\nAnd now?\n/reset\n/temperature 0\nWhat is the capital of France?\n");
+  const auto outcome = run("chat --temperature 0 --max-tokens 12 <" + script.string());
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_THAT(outcome.out, HasSubstr("temperature 1.5, topP 0.25, maxTokens 3"));
+  EXPECT_THAT(outcome.out, HasSubstr("temperature 0, topP 1, maxTokens 12"));
+  const std::string answer = run(std::string("--quiet --temperature 0 ") + kFrance).out;
+  EXPECT_EQ(outcome.out.find(answer), 0u) << outcome.out;
+  EXPECT_TRUE(outcome.out.ends_with(answer + "\n")) << outcome.out;
+  EXPECT_EQ(outcome.error.find("Generation:"), outcome.error.rfind("Generation:"))
+      << "/stats is off";
 }
 
 }  // namespace

@@ -44,6 +44,21 @@ TEST_F(SmallTools, LinearModelFindsTheLine) {
   }
 }
 
+TEST_F(SmallTools, NumbersThatAreTooSmall) {
+  for (const auto& [tool, option] :
+       {std::pair("linear-model-training", "--batch-size"), std::pair("curve-fit", "--steps"),
+        std::pair("heat-transfer", "--steps"), std::pair("mandelbrot", "--iterations"),
+        std::pair("mnist-tool train", "--epochs")})
+    for (const char* value : {"0", "-1", "nan", "many"}) {
+      const std::string name = std::string(tool).substr(0, std::string(tool).find(' '));
+      const auto o =
+          run(name, std::string(tool).substr(name.size()) + fmt::format(" {} {}", option, value));
+      EXPECT_EQ(o.status, 2) << o.text;
+      EXPECT_THAT(o.text, HasSubstr(fmt::format("{}: expected a number above 0, found '{}'", option,
+                                                value)));
+    }
+}
+
 TEST_F(SmallTools, CurveFitComesNearLeastSquares) {
   const auto o = run("curve-fit", "--steps 400");
   ASSERT_EQ(o.status, 0) << o.text;

@@ -93,6 +93,24 @@ TEST_F(BadMedia, ResizeToNothingOrToTooMuch) {
   }
 }
 
+TEST_F(BadMedia, MoreThanTheLimitsOfTheOptions) {
+  UserInput input(Chat{showing("Look", {folder / "image0.png"})});
+  input.media.max_pixels = 10;
+  EXPECT_THAT(error(input), HasSubstr("more than the limit of 10"));
+  const auto clip = [](const char* name) { return test::golden_folder() / "clips" / name; };
+  const FilmReading reading{.choose = [](const media::Film&) { return std::vector<int>{0}; },
+                            .shrink = [](media::Picture p, int) { return p; }};
+  EXPECT_THAT(
+      test::error_of([&] { read_film(clip("constant.mkv"), {.max_film_frames = 3}, reading); }),
+      HasSubstr("limit of 3"));
+  EXPECT_THAT(
+      test::error_of([&] { read_film(clip("constant.mkv"), {.max_pixels = 100}, reading); }),
+      HasSubstr("limit of 100"));
+  EXPECT_THAT(
+      test::error_of([&] { read_sound(clip("sine.flac"), {.max_sound_seconds = 0.1}, 16000); }),
+      HasSubstr("limit of 0.1 s"));
+}
+
 TEST_F(BadMedia, APartWithoutItsFile) {
   EXPECT_THAT(error(Json::parse(R"([{"role": "user", "content": [{"type": "image"}]}])")),
               HasSubstr("without its file"));

@@ -84,6 +84,25 @@ TEST(Session, AnswersAreThoseOfAFreshStart) {
   EXPECT_EQ(fresh.prompt_tokens, second.prompt_tokens);
 }
 
+// Nothing piles up from one picture to the next.
+TEST(Session, TheTwentiethPicturePeaksAsTheFirst) {
+  container()->update([](ModelContext& context) {
+    const auto& model = dynamic_cast<const VisionLanguageModel&>(*context.model);
+    const auto peak = [&] {
+      mx::clear_cache();
+      mx::reset_peak_memory();
+      const LMInput input = context.prepare(Chat{showing("What?", {kFixture / "image0.png"})});
+      const PreparedPrompt prompt = model.prepare(input, 0, nullptr);
+      mx::eval(prompt.embeddings.value());
+      return mx::get_peak_memory();
+    };
+    peak();  // the weights are read
+    const size_t first = peak();
+    for (int i = 2; i < 20; ++i) peak();
+    EXPECT_EQ(peak(), first);
+  });
+}
+
 // The same words about another picture are another prompt.
 TEST(Session, AnotherPictureIsNotTakenForTheFirst) {
   container()->update([](ModelContext& context) {

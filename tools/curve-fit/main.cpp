@@ -95,7 +95,7 @@ int main(int argc, char** argv) {
   app.add_option("--points", o.points)->check(CLI::Range(20, 100000))->capture_default_str();
   app.add_option("--noise", o.noise, "standard deviation")->capture_default_str();
   app.add_option("--steps", o.steps, "of the descent")
-      ->check(CLI::PositiveNumber)
+      ->check(tools::positive_number())
       ->capture_default_str();
   app.add_option("--seed", o.seed)->capture_default_str();
   o.device.add(app);

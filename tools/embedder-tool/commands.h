@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,12 +10,11 @@
 #include "embedders/embedder.h"
 #include "embedders/presets.h"
 #include "embedders/reranker.h"
+#include "support/commands.h"
 #include "support/options.h"
 
 // The sub-commands of embedder-tool: each adds itself to the program and returns what runs it.
 namespace mlxcpp::tools {
-
-using Command = std::function<int()>;
 
 Command add_embed(CLI::App& command);
 Command add_similarity(CLI::App& command);

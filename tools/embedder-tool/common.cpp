@@ -1,4 +1,5 @@
 #include "embedder-tool/commands.h"
+#include "support/program.h"
 #include "support/terminal.h"
 
 namespace mlxcpp::tools {
@@ -13,7 +14,7 @@ void EncoderOptions::add(CLI::App& app) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   app.add_option("--max-length", max_length, "tokens of a text, the rest is cut [the model's]")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   app.add_option("--quantize", quantize, "weights of linear layers in so many bits: 8 or 4")
       ->check(CLI::IsMember({8, 4}));
   app.add_option("--threads", compute.threads,
@@ -44,8 +45,10 @@ embedders::LoadOptions EncoderOptions::load_options() const {
 }
 
 ModelFiles EncoderOptions::resolve(const ModelPresets& presets) const {
-  return resolve_model(presets.configuration(model.model).reference(),
-                       model.download_options(quiet));
+  return interruptible([&](std::stop_token stop) {
+    return resolve_model(presets.configuration(model.model).reference(),
+                         model.download_options(quiet, std::move(stop)));
+  });
 }
 
 std::string EncoderOptions::name() const {
@@ -65,9 +68,12 @@ void EmbedderCommandOptions::add(CLI::App& app) {
       ->check(CLI::IsMember(poolings));
   app.add_option("--prompt", prompt, "stands before each text");
   app.add_option("--prompt-name", prompt_name, "a prompt of the model's own stands there");
-  app.add_flag("--normalize,!--no-normalize", normalize, "vectors of length 1 [as the model says]");
+  // Not bound to the optional itself, which CLI11 sets to false where the flag is absent.
+  app.add_flag_function(
+      "--normalize,!--no-normalize", [this](int64_t count) { normalize = count > 0; },
+      "vectors of length 1 [as the model says]");
   app.add_option("--dimension", dimension, "only the first so many numbers (Matryoshka models)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   app.add_flag("--layer-norm", layer_norm,
                "normalise before that cut, as nomic-embed-text-v1.5 wants it");
 }

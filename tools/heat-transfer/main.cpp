@@ -85,7 +85,9 @@ int main(int argc, char** argv) {
   app.add_option("--size", o.size, "points a side")
       ->check(CLI::Range(3, 4096))
       ->capture_default_str();
-  app.add_option("--steps", o.steps, "at most")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--steps", o.steps, "at most")
+      ->check(tools::positive_number())
+      ->capture_default_str();
   app.add_option("--rate", o.rate, "k dt / dx^2")
       ->check(CLI::Range(0.0f, 0.25f))
       ->capture_default_str();

@@ -8,13 +8,12 @@
 
 #include "stable_diffusion/pipeline.h"
 #include "stable_diffusion/presets.h"
+#include "support/commands.h"
 #include "support/options.h"
 
 // The sub-commands of `image-tool sd`, and the options that they share: those of
 // mlx-swift-examples' image-tool with its defaults, and some more.
 namespace mlxcpp::tools {
-
-using Command = std::function<int()>;
 
 Command add_text_to_image(CLI::App& command);
 Command add_image_to_image(CLI::App& command);

@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
   Options o;
   app.add_option("--epochs", o.epochs, "steps")->capture_default_str();
   app.add_option("--batch-size", o.batch_size, "points a step")
-      ->check(CLI::PositiveNumber)
+      ->check(tools::positive_number())
       ->capture_default_str();
   app.add_option("--m", o.m, "slope of the line to find")->capture_default_str();
   app.add_option("--b", o.b, "its value at 0")->capture_default_str();

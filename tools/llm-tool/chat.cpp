@@ -19,7 +19,7 @@ constexpr const char* kHelp = R"(/help                 this text
 /quit                 end the chat
 /memory               memory in use
 /stats                speed after each answer, on or off
-/reset                forget the conversation
+/reset                all but the adapter as at the start: no conversation, parameters, media
 /again                answer the last question anew
 /parameters           how answers are made
 /temperature NUMBER   sampling temperature; 0: always the most likely token
@@ -42,7 +42,8 @@ std::optional<T> number(const std::string& text) {
 class ChatLoop {
  public:
   explicit ChatLoop(const CommonOptions& o)
-      : quiet_(o.generate.quiet),
+      : options_(o),
+        quiet_(o.generate.quiet),
         container_(o.load()),
         adapters_(o.load_adapters(*container_)),
         session_(container_, {.instructions = o.generate.system,
@@ -118,6 +119,9 @@ class ChatLoop {
       print(fmt::format("speed after each answer: {}\n", stats_ ? "on" : "off"));
     } else if (name == "/reset") {
       session_.reset();
+      session_.parameters() = options_.generate.parameters;
+      next_ = options_.media;
+      stats_ = false;
     } else if (name == "/again") {
       answer([&](std::stop_token stop) { return session_.again(stop); });
     } else if (name == "/parameters") {
@@ -202,6 +206,7 @@ class ChatLoop {
                       fmt::join(adapters_->names(), ", ")));
   }
 
+  const CommonOptions& options_;  // how it all began
   LineEditor editor_;
   bool quiet_, stats_ = false;
   std::shared_ptr<ModelContainer> container_;

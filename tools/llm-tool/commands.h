@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 
 #include <CLI/CLI.hpp>
@@ -8,12 +7,11 @@
 #include "adapters/adapter_set.h"
 #include "llm-tool/media_options.h"
 #include "lm_common/model_container.h"
+#include "support/commands.h"
 #include "support/options.h"
 
 // The sub-commands of llm-tool: each adds itself to the program and returns what runs it.
 namespace mlxcpp::tools {
-
-using Command = std::function<int()>;
 
 Command add_eval(CLI::App& command);
 Command add_chat(CLI::App& command);

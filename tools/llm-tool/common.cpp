@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "adapters/lora_adapter.h"
+#include "support/program.h"
 #include "vlm/presets.h"
 #include "vlm/registry.h"
 
@@ -34,9 +35,11 @@ std::shared_ptr<ModelContainer> CommonOptions::load() const {
   memory.apply();
   compute.apply();
   if (!generate.quiet) fmt::print(stderr, "Loading {} ...\n", model.model);
-  return load_model_container(configuration(), vlm::model_types(),
-                              model.download_options(generate.quiet),
-                              {.precision = compute.kernel_precision()});
+  return interruptible([&](std::stop_token stop) {
+    return load_model_container(configuration(), vlm::model_types(),
+                                model.download_options(generate.quiet, std::move(stop)),
+                                {.precision = compute.kernel_precision()});
+  });
 }
 
 std::shared_ptr<adapters::AdapterSet> CommonOptions::load_adapters(

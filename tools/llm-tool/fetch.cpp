@@ -19,8 +19,10 @@ Command add_fetch(CLI::App& app) {
   app.add_flag("-q,--quiet", o->quiet, "print nothing unless something fails");
   return [o] {
     for (const auto& model : o->models) {
-      const ModelFiles files =
-          resolve_model(vlm::configuration(model).reference(), o->model.download_options(o->quiet));
+      const ModelFiles files = interruptible([&](std::stop_token stop) {
+        return resolve_model(vlm::configuration(model).reference(),
+                             o->model.download_options(o->quiet, std::move(stop)));
+      });
       if (!o->quiet) print((files.gguf.empty() ? files.folder : files.gguf[0]).string() + "\n");
     }
     return 0;

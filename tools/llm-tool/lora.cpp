@@ -38,9 +38,11 @@ struct LoraOptions {
     memory.apply();
     compute.apply();
     fmt::print(stderr, "Loading {} ...\n", model.model);
-    return load_model_container(llm::presets().configuration(model.model), llm::model_types(),
-                                model.download_options(false),
-                                {.precision = compute.kernel_precision()});
+    return interruptible([&](std::stop_token stop) {
+      return load_model_container(llm::presets().configuration(model.model), llm::model_types(),
+                                  model.download_options(false, std::move(stop)),
+                                  {.precision = compute.kernel_precision()});
+    });
   }
 };
 
@@ -309,7 +311,7 @@ Command add_train(CLI::App& app) {
                  "NAME or NAME:ARGUMENT,...: linear_schedule, cosine_decay, step_decay, "
                  "exponential_decay; of steps of the optimizer");
   app.add_option("--warmup", o->warmup, "steps in which the rate rises from 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(non_negative_number())
       ->capture_default_str();
   app.add_option("--iterations", p.iterations, "batches to train")->capture_default_str();
   app.add_option("--grad-accumulation", p.grad_accumulation, "batches a step of the optimizer")
@@ -398,25 +400,12 @@ Command add_fuse(CLI::App& app) {
 }  // namespace
 
 Command add_lora(CLI::App& app) {
-  app.require_subcommand(1);
-  struct Row {
-    CLI::App* app;
-    Command run;
-  };
-  auto rows = std::make_shared<std::vector<Row>>();
-  const auto add = [&](const char* name, const char* description, Command (*make)(CLI::App&)) {
-    CLI::App* command = app.add_subcommand(name, description);
-    rows->push_back({command, make(*command)});
-  };
-  add("train", "train an adapter on examples", add_train);
-  add("test", "loss of the test examples", add_test);
-  add("fuse", "make an adapter part of the model, and write that", add_fuse);
-  add("eval", "answer one prompt with the adapter", add_lora_eval);
-  return [rows] {
-    for (const Row& row : *rows)
-      if (row.app->parsed()) return row.run();
-    return 0;
-  };
+  Commands commands(app);
+  commands.add("train", "train an adapter on examples", add_train);
+  commands.add("test", "loss of the test examples", add_test);
+  commands.add("fuse", "make an adapter part of the model, and write that", add_fuse);
+  commands.add("eval", "answer one prompt with the adapter", add_lora_eval);
+  return [commands] { return commands.run(); };
 }
 
 }  // namespace mlxcpp::tools

@@ -22,33 +22,19 @@ int main(int argc, char** argv) {
   using namespace mlxcpp::tools;
   CLI::App app("Runs language models.", "llm-tool");
   app.set_version_flag("--version", MLXCPP_VERSION);
-  app.require_subcommand(1);
   app.footer("Without a command: eval. `llm-tool COMMAND --help` lists its options.");
 
-  struct Row {
-    CLI::App* app;
-    Command run;
-  };
-  std::vector<Row> rows;
-  const auto add = [&](const char* name, const char* description, Command (*make)(CLI::App&)) {
-    CLI::App* command = app.add_subcommand(name, description);
-    rows.push_back({command, make(*command)});
-  };
-  add("eval", "answer one prompt (the default)", add_eval);
-  add("chat", "talk with a model", add_chat);
-  add("list", "models and model types there are", add_list);
-  add("fetch", "download models without running them", add_fetch);
-  add("lora", "train adapters, test, fuse and use them", add_lora);
-  add("convert", "write a model as a folder of safetensors", add_convert);
-  add("trace", "write every intermediate of a forward pass to a file", add_trace);
-  add("compare", "find where two traces part", add_compare);
+  Commands commands(app);
+  commands.add("eval", "answer one prompt (the default)", add_eval);
+  commands.add("chat", "talk with a model", add_chat);
+  commands.add("list", "models and model types there are", add_list);
+  commands.add("fetch", "download models without running them", add_fetch);
+  commands.add("lora", "train adapters, test, fuse and use them", add_lora);
+  commands.add("convert", "write a model as a folder of safetensors", add_convert);
+  commands.add("trace", "write every intermediate of a forward pass to a file", add_trace);
+  commands.add("compare", "find where two traces part", add_compare);
 
-  std::vector<std::string> commands;
-  for (const Row& row : rows) commands.push_back(row.app->get_name());
-  auto arguments = with_default_command(argc, argv, commands);
-  return run_program(app, static_cast<int>(arguments.size()), arguments.data(), [&] {
-    for (const Row& row : rows)
-      if (row.app->parsed()) return row.run();
-    return 0;
-  });
+  auto arguments = with_default_command(argc, argv, commands.names());
+  return run_program(app, static_cast<int>(arguments.size()), arguments.data(),
+                     [&] { return commands.run(); });
 }

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "support/options.h"
 
 namespace mlxcpp::tools {
 
@@ -14,12 +15,19 @@ void MediaInputOptions::add(CLI::App& app) {
   app.add_option("--resize", resize,
                  "W [H]: pictures and frames to this size before the model's own processing")
       ->expected(1, 2)
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   app.add_flag("--icc", media.icc, "convert pictures from their colour profile to sRGB");
   app.add_option("--fps", media.fps, "frames of a film to look at, each second")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   app.add_option("--max-frames", media.max_frames, "and at most that many")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
+  app.add_option("--max-pixels", media.max_pixels,
+                 "refuse larger pictures [178956970] and frames of films [67108864]")
+      ->check(positive_number());
+  app.add_option("--max-film-frames", media.max_film_frames, "refuse longer films [262144]")
+      ->check(positive_number());
+  app.add_option("--max-sound-seconds", media.max_sound_seconds, "refuse longer sounds [1800]")
+      ->check(positive_number());
 }
 
 void MediaInputOptions::check(bool may_read_standard_input) const {

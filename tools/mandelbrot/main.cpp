@@ -84,7 +84,9 @@ int main(int argc, char** argv) {
   Options o;
   app.add_option("--width", o.width)->check(CLI::Range(2, 16384))->capture_default_str();
   app.add_option("--height", o.height)->check(CLI::Range(2, 16384))->capture_default_str();
-  app.add_option("--iterations", o.iterations)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--iterations", o.iterations)
+      ->check(tools::positive_number())
+      ->capture_default_str();
   app.add_option("--x", o.x, "real part of the middle")->capture_default_str();
   app.add_option("--y", o.y, "imaginary part of the middle")->capture_default_str();
   app.add_option("--span", o.span, "width of the view")->capture_default_str();

@@ -115,10 +115,10 @@ int main(int argc, char** argv) {
   train_app->add_option("--seed", t.seed, "of initial weights and the order of pictures")
       ->capture_default_str();
   train_app->add_option("--batch-size", t.batch_size, "pictures a step")
-      ->check(CLI::PositiveNumber)
+      ->check(tools::positive_number())
       ->capture_default_str();
   train_app->add_option("--epochs", t.epochs, "how often all pictures are seen")
-      ->check(CLI::PositiveNumber)
+      ->check(tools::positive_number())
       ->capture_default_str();
   train_app->add_option("--learning-rate", t.learning_rate)->capture_default_str();
   train_app->add_option("--optimizer", t.optimizer)

@@ -1,6 +1,7 @@
 #include "support/options.h"
 
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -24,8 +25,9 @@ void ModelOptions::add(CLI::App& app) {
   app.add_option("--download", download, "folder for downloads from the hub [HF_HOME/hub]");
 }
 
-DownloadOptions ModelOptions::download_options(bool quiet) const {
+DownloadOptions ModelOptions::download_options(bool quiet, std::stop_token stop) const {
   DownloadOptions options;
+  options.stop = std::move(stop);
   options.cache = download;
   if (!quiet) options.on_progress = progress_bar();
   return options;
@@ -125,9 +127,9 @@ std::vector<Tool> ToolOptions::tools() const {
 void MemoryOptions::add(CLI::App& app) {
   app.add_flag("--memory-stats", memory_stats, "report memory at the end");
   app.add_option("--cache-size", cache_size, "most memory that MLX keeps for reuse, in MB")
-      ->check(CLI::NonNegativeNumber);
+      ->check(non_negative_number());
   app.add_option("--memory-size", memory_size, "most memory that MLX takes, in MB")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
 }
 
 void MemoryOptions::apply() const {
@@ -186,6 +188,28 @@ std::string read_prompt(const std::string& prompt) {
   }
   return text;
 }
+
+namespace {
+
+// CLI11's own checks spell out the bounds of double, in 310 digits.
+CLI::Validator number_from(bool zero) {
+  return CLI::Validator(
+      [zero](const std::string& text) -> std::string {
+        double value = 0;
+        const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (fault == std::errc{} && end == text.data() + text.size() && std::isfinite(value) &&
+            (zero ? value >= 0 : value > 0))
+          return "";
+        return fmt::format("expected a number {}, found '{}'", zero ? "from 0 on" : "above 0",
+                           text);
+      },
+      zero ? "NONNEGATIVE" : "POSITIVE");
+}
+
+}  // namespace
+
+CLI::Validator positive_number() { return number_from(false); }
+CLI::Validator non_negative_number() { return number_from(true); }
 
 CLI::Validator whole_number() {
   return CLI::Validator(

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct ModelOptions {
   std::string download;  // folder; empty: the usual cache
 
   void add(CLI::App& app);
-  DownloadOptions download_options(bool quiet) const;  // with a progress bar on stderr unless quiet
+  // With a progress bar on stderr unless quiet.
+  DownloadOptions download_options(bool quiet, std::stop_token stop = {}) const;
 };
 
 struct GenerateOptions {
@@ -72,6 +74,10 @@ struct ComputeOptions : DeviceOptions {
   void add(CLI::App& app);
   kernels::Precision kernel_precision() const;
 };
+
+// For options that must be above 0, or 0 and above: finite, of the option's own type.
+CLI::Validator positive_number();
+CLI::Validator non_negative_number();
 
 // For options of 64 bits without sign: CLI11 itself takes -1 and what does not fit.
 CLI::Validator whole_number();

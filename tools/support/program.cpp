@@ -5,8 +5,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <iostream>
 #include <thread>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <mlx/mlx.h>
@@ -39,6 +41,19 @@ Interrupts& interrupts() {
   return *one;
 }
 
+// A closed stream's number would go to the next file that is opened, and what is printed into that
+// file. Standard output is held by something that cannot be written, for that is an error.
+void hold_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0 && errno == EBADF)
+      ::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+// To stderr; when even that cannot be written, there is nobody to tell.
+void complain(const CLI::App& app, const char* what) {
+  std::fputs(fmt::format("{}: {}\n", app.get_name(), what).c_str(), stderr);
+}
+
 int signal_pipe = -1;
 
 void on_interrupt(int) {
@@ -65,26 +80,25 @@ InterruptScope::~InterruptScope() {
   interrupts().target = nullptr;
 }
 
-void InterruptScope::rearm() {
-  const std::lock_guard lock(interrupts().mutex);
-  source_ = std::stop_source();
-}
-
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw Error("standard output: cannot be written: {}", std::strerror(errno));
 }
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  hold_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);
   int rc = 1;
   try {
     app.parse(argc, argv);
     rc = body();
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+    if (app.exit(e) != 0) return 2;
+    if (std::cout.flush()) return 0;  // help was asked for
+    complain(app, "standard output: cannot be written");
+    return 1;
   } catch (const std::exception& e) {
-    fmt::print(stderr, "{}: {}\n", app.get_name(), e.what());
+    complain(app, e.what());
   }
   mlx::core::clear_streams();  // ends MLX's threads before its globals go
   return rc;

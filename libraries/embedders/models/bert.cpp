@@ -4,7 +4,9 @@
 // Reference: transformers modeling_bert.py, modeling_roberta.py, modeling_xlm_roberta.py,
 // modeling_distilbert.py.
 #include "embedders/blocks/attention.h"
+#include "embedders/blocks/careful.h"
 #include "embedders/blocks/score_head.h"
+#include "embedders/blocks/sum_norm.h"
 #include "embedders/blocks/weights.h"
 #include "embedders/models.h"
 #include "llm/blocks/causal_lm.h"
@@ -177,8 +179,8 @@ struct Layer : nn::Module {
       return mx::unflatten(a, -1, {heads, -1});
     };
     const auto y = attend(split(query(x)), split(key(x)), split(value(x)), t);
-    const auto h = attention_norm(x + output(y));
-    return output_norm(h + down(act(up(h))));
+    const auto h = norm_of_sum(attention_norm, x, output(y));
+    return norm_of_sum(output_norm, h, carefully(down, act(carefully(up, h))));
   }
 
   const int heads;
@@ -208,6 +210,12 @@ struct Bert final : nn::Module, TextEncoder {
   int hidden_size() const override { return c.hidden_size; }
   int vocab_size() const override { return c.vocab_size; }
   int max_length() const override { return c.max_position_embeddings - c.first_position; }
+
+  std::vector<const nn::Module*> kept_in_floats() const override {
+    std::vector<const nn::Module*> out;
+    for (size_t i = 0; i < layers.size(); ++i) out.push_back(&*layers[i].value);
+    return out;
+  }
 
   mx::array hidden(const PackedTokens& t) const override {
     auto h = embeddings(t);

@@ -2,6 +2,7 @@
 // every few layers see the whole text, the others what is near.
 // Reference: transformers modeling_modernbert.py.
 #include "embedders/blocks/attention.h"
+#include "embedders/blocks/careful.h"
 #include "embedders/blocks/score_head.h"
 #include "embedders/blocks/weights.h"
 #include "embedders/models.h"
@@ -101,8 +102,8 @@ struct MLP : nn::Module {
         Wo(this, "Wo", c.intermediate_size, c.hidden_size, c.mlp_bias) {}
 
   mx::array operator()(const mx::array& x) const {
-    const auto halves = mx::split(Wi(x), 2, -1);
-    return Wo(act(halves[0], halves[1]));
+    const auto halves = mx::split(carefully(Wi, x), 2, -1);
+    return carefully(Wo, act(halves[0], halves[1]));
   }
 
   const nn::GatedActivation act;
@@ -158,6 +159,12 @@ struct ModernBert final : nn::Module, TextEncoder {
   int hidden_size() const override { return c.hidden_size; }
   int vocab_size() const override { return c.vocab_size; }
   int max_length() const override { return c.max_position_embeddings; }
+
+  std::vector<const nn::Module*> kept_in_floats() const override {
+    std::vector<const nn::Module*> out;
+    for (size_t i = 0; i < layers.size(); ++i) out.push_back(&*layers[i].attn->Wqkv);
+    return out;
+  }
 
   mx::array hidden(const PackedTokens& t) const override {
     auto h = embedding_norm(llm::to_compute_dtype(tok_embeddings(t.ids)));

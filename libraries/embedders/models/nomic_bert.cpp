@@ -1,6 +1,8 @@
 // Nomic BERT (arXiv 2402.01613): BERT with rotary positions, a gated MLP and few biases.
 // Reference: transformers modeling_nomic_bert.py; config and names as published with the weights.
 #include "embedders/blocks/attention.h"
+#include "embedders/blocks/careful.h"
+#include "embedders/blocks/sum_norm.h"
 #include "embedders/blocks/weights.h"
 #include "embedders/models.h"
 #include "kernels/activations.h"
@@ -101,7 +103,9 @@ struct MLP : nn::Module {
         fc12(this, "fc12", c.n_embd, c.n_inner, c.mlp_fc1_bias),
         fc2(this, "fc2", c.n_inner, c.n_embd, c.mlp_fc2_bias) {}
 
-  mx::array operator()(const mx::array& x) const { return fc2(kernels::swiglu(fc12(x), fc11(x))); }
+  mx::array operator()(const mx::array& x) const {
+    return carefully(fc2, kernels::swiglu(carefully(fc12, x), carefully(fc11, x)));
+  }
 
   nn::Child<nn::Linear> fc11, fc12, fc2;
 };
@@ -114,8 +118,8 @@ struct Layer : nn::Module {
         norm2(this, "norm2", c.n_embd, c.layer_norm_epsilon) {}
 
   mx::array operator()(const mx::array& x, const PackedTokens& t) const {
-    const auto h = norm1(x + attn(x, t));
-    return norm2(h + mlp(h));
+    const auto h = norm_of_sum(norm1, x, attn(x, t));
+    return norm_of_sum(norm2, h, mlp(h));
   }
 
   nn::Child<Attention> attn;
@@ -143,6 +147,12 @@ struct NomicBert final : nn::Module, TextEncoder {
   int max_length() const override {
     return c.rotary_scaling_factor ? std::min(c.n_positions, c.max_trained_positions)
                                    : c.n_positions;
+  }
+
+  std::vector<const nn::Module*> kept_in_floats() const override {
+    std::vector<const nn::Module*> out;
+    for (size_t i = 0; i < layers.size(); ++i) out.push_back(&*layers[i].attn->Wqkv);
+    return out;
   }
 
   mx::array hidden(const PackedTokens& t) const override {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <vector>
 
 namespace mlxcpp::media::detail {
 namespace {
@@ -55,7 +56,8 @@ int64_t AvInput::on_seek(void* opaque, int64_t offset, int whence) {
   return at;
 }
 
-AvInput::AvInput(std::span<const std::byte> bytes, std::string_view where, AVMediaType type)
+AvInput::AvInput(std::span<const std::byte> bytes, std::string_view where, AVMediaType type,
+                 size_t max_pixels)
     : where_(where), kind_(type == AVMEDIA_TYPE_AUDIO ? "sound" : "film"), memory_{bytes} {
   be_quiet();
   auto* buffer = static_cast<unsigned char*>(av_malloc(kBuffer));
@@ -75,8 +77,7 @@ AvInput::AvInput(std::span<const std::byte> bytes, std::string_view where, AVMed
         "found something else ({})",
         where_, kind_, av_reason(code));
   format_.reset(format);
-  if (const int code = avformat_find_stream_info(format, nullptr); code < 0)
-    throw broken(av_reason(code));
+  probe(max_pixels);
   const int index = av_find_best_stream(format, type, -1, -1, nullptr, 0);
   if (index < 0) throw Error("{}: expected a {}, found a file without one", where_, kind_);
   stream_ = format->streams[index];
@@ -90,12 +91,34 @@ AvInput::AvInput(std::span<const std::byte> bytes, std::string_view where, AVMed
   codec_.reset(avcodec_alloc_context3(decoder));
   if (!codec_) throw Error("{}: FFmpeg cannot be started", where_);
   codec_->thread_count = 1;  // the same frames everywhere, and no threads beside the kernels'
-  codec_->max_pixels = int64_t{1} << 26;
+  codec_->max_pixels = static_cast<int64_t>(max_pixels);
   codec_->pkt_timebase = stream_->time_base;
   if (const int code = avcodec_parameters_to_context(codec_.get(), stream_->codecpar); code < 0)
     throw broken(av_reason(code));
   if (const int code = avcodec_open2(codec_.get(), decoder, nullptr); code < 0)
     throw broken(av_reason(code));
+}
+
+// Some formats tell sizes and rates only in the first frames, which FFmpeg then decodes.
+void AvInput::probe(size_t max_pixels) {
+  check_sizes(max_pixels);  // FFmpeg's own message would not name them
+  std::vector<AVDictionary*> options(format_->nb_streams, nullptr);
+  for (AVDictionary*& o : options)
+    av_dict_set_int(&o, "max_pixels", static_cast<int64_t>(max_pixels), 0);
+  const int code = avformat_find_stream_info(format_.get(), options.data());
+  for (AVDictionary*& o : options) av_dict_free(&o);
+  if (code < 0) throw broken(av_reason(code));
+  check_sizes(max_pixels);
+}
+
+void AvInput::check_sizes(size_t max_pixels) const {
+  for (unsigned i = 0; i < format_->nb_streams; ++i) {
+    const AVCodecParameters& p = *format_->streams[i]->codecpar;
+    if (p.codec_type != AVMEDIA_TYPE_VIDEO || p.width <= 0 || p.height <= 0) continue;
+    if (static_cast<size_t>(p.width) * static_cast<size_t>(p.height) > max_pixels)
+      throw Error("{}: frames of {} x {} pixels are more than the limit of {}", where_, p.width,
+                  p.height, max_pixels);
+  }
 }
 
 bool AvInput::read(AVPacket& packet) {

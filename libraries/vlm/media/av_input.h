@@ -47,8 +47,9 @@ std::string av_reason(int code);
 class AvInput {
  public:
   // `kind` is what is looked for, "sound" or "film" in messages. Error when there is none. The
-  // bytes must outlive the object.
-  AvInput(std::span<const std::byte> bytes, std::string_view where, AVMediaType type);
+  // bytes must outlive the object. Frames of more than `max_pixels` are not decoded.
+  AvInput(std::span<const std::byte> bytes, std::string_view where, AVMediaType type,
+          size_t max_pixels = size_t{1} << 26);
   AvInput(const AvInput&) = delete;
   AvInput& operator=(const AvInput&) = delete;
 
@@ -71,6 +72,8 @@ class AvInput {
     std::span<const std::byte> bytes;
     size_t at = 0;
   };
+  void probe(size_t max_pixels);
+  void check_sizes(size_t max_pixels) const;
   static int on_read(void* opaque, uint8_t* to, int n);
   static int64_t on_seek(void* opaque, int64_t offset, int whence);
 

@@ -100,7 +100,8 @@ struct Film::Source {
 
 Film::Film(std::span<const std::byte> bytes, std::string_view where, const FilmOptions& options)
     : source_(std::make_unique<Source>()) {
-  source_->input = std::make_unique<detail::AvInput>(bytes, where, AVMEDIA_TYPE_VIDEO);
+  source_->input =
+      std::make_unique<detail::AvInput>(bytes, where, AVMEDIA_TYPE_VIDEO, options.max_pixels);
   detail::AvInput& input = *source_->input;
   const detail::Packet packet(av_packet_alloc());
   const double unit = av_q2d(input.stream().time_base);

@@ -12,7 +12,8 @@
 namespace mlxcpp::media {
 
 struct FilmOptions {
-  int max_frames = 1 << 18;  // of the film; more are refused
+  int max_frames = 1 << 18;             // of the film; more are refused
+  size_t max_pixels = size_t{1} << 26;  // of a frame; larger ones are refused before decoding
 };
 
 // A film: the frames of its first picture stream, by FFmpeg, turned as the file says.
