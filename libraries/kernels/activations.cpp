@@ -29,6 +29,10 @@ mx::array plain_gelu_approx(const mx::array& x) {
   return k(0.5) * x * (k(1) + mx::tanh(k(std::sqrt(2 / M_PI)) * (x + k(0.044715) * x * x * x)));
 }
 
+mx::array plain_relu2(const mx::array& x) {
+  return mx::square(mx::maximum(x, mx::array(0.0f, x.dtype())));
+}
+
 Fallback plain(Activation activation) {
   switch (activation) {
     case Activation::silu:
@@ -44,12 +48,16 @@ Fallback plain(Activation activation) {
     case Activation::relu:
       return
           [](const Arrays& in) { return Arrays{mx::maximum(in[0], constant(0, in[0].dtype()))}; };
+    case Activation::relu2:
+      return [](const Arrays& in) { return Arrays{plain_relu2(in[0])}; };
     case Activation::swiglu:
       return [](const Arrays& in) { return Arrays{plain_silu(in[0]) * in[1]}; };
     case Activation::geglu:
       return [](const Arrays& in) { return Arrays{plain_gelu(in[0]) * in[1]}; };
     case Activation::geglu_approx:
       return [](const Arrays& in) { return Arrays{plain_gelu_approx(in[0]) * in[1]}; };
+    case Activation::relu2_glu:
+      return [](const Arrays& in) { return Arrays{plain_relu2(in[0]) * in[1]}; };
   }
   return {};
 }
@@ -164,6 +172,8 @@ mx::array tanh(const mx::array& x) { return apply(Activation::tanh, {x}); }
 mx::array sigmoid(const mx::array& x) { return apply(Activation::sigmoid, {x}); }
 mx::array relu(const mx::array& x) { return apply(Activation::relu, {x}); }
 
+mx::array relu2(const mx::array& x) { return apply(Activation::relu2, {x}); }
+
 mx::array swiglu(const mx::array& gate, const mx::array& up) {
   return apply(Activation::swiglu, {gate, up});
 }
@@ -172,6 +182,63 @@ mx::array geglu(const mx::array& gate, const mx::array& up) {
 }
 mx::array geglu_approx(const mx::array& gate, const mx::array& up) {
   return apply(Activation::geglu_approx, {gate, up});
+}
+mx::array relu2_glu(const mx::array& gate, const mx::array& up) {
+  return apply(Activation::relu2_glu, {gate, up});
+}
+
+namespace {
+
+class KeepLargest final : public CpuPrimitive {
+ public:
+  KeepLargest(mx::Stream s, float cutoff)
+      : CpuPrimitive(s, [cutoff](const Arrays& in) { return Arrays{plain(in[0], cutoff)}; }),
+        cutoff_(cutoff) {}
+
+  static mx::array plain(const mx::array& x, float cutoff) {
+    const auto deviation = mx::std(x, -1, true) * mx::array(cutoff, x.dtype());
+    return mx::maximum(x - (mx::mean(x, -1, true) + deviation), mx::array(0.0f, x.dtype()));
+  }
+
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
+    auto& encoder = mx::cpu::get_command_encoder(stream());
+    encoder.dispatch([rows = Rows(in[0]), y = out[0].data<float>(), cutoff = cutoff_] {
+      const size_t n = rows.length();
+      parallel_for(rows.count(), row_grain(n), [&](size_t begin, size_t end) {
+        RowBuffer buffer;
+        for (size_t r = begin; r < end; ++r)
+          keep_largest(static_cast<const float*>(rows.read(r, buffer)), y + r * n, n, cutoff);
+      });
+    });
+  }
+  const char* name() const override { return "mlxcpp::KeepLargest"; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return cutoff_ == static_cast<const KeepLargest&>(other).cutoff_;
+  }
+  std::vector<mx::Shape> output_shapes(const Arrays& in) override { return {in[0].shape()}; }
+
+ private:
+  float cutoff_;
+};
+
+}  // namespace
+
+mx::array keep_largest(const mx::array& x, float cutoff) {
+  const auto stream = cpu_stream();
+  if (!stream || x.dtype() != mx::float32 || x.ndim() == 0 || x.size() == 0)
+    return KeepLargest::plain(x, cutoff);
+  return mx::array(x.shape(), mx::float32, std::make_shared<KeepLargest>(*stream, cutoff), {x});
+}
+
+void keep_largest(const float* x, float* y, size_t n, float cutoff) {
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < n; ++i) sum += x[i];
+  const double mean = sum / static_cast<double>(n);
+  for (size_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const auto threshold =
+      static_cast<float>(mean + cutoff * std::sqrt(squares / static_cast<double>(n)));
+  for (size_t i = 0; i < n; ++i) y[i] = x[i] > threshold ? x[i] - threshold : 0.0f;
 }
 
 }  // namespace mlxcpp::kernels

@@ -10,9 +10,12 @@
 #include "core/error.h"
 #include "kernels/attention_mlx.h"
 #include "kernels/attention_run.h"
+#include "kernels/floats.h"
 #include "kernels/kv_store_base.h"
 #include "kernels/kv_transfer.h"
 #include "kernels/quant_ops.h"
+#include "kernels/rows.h"
+#include "kernels/thread_pool.h"
 
 namespace mlxcpp::kernels {
 namespace {
@@ -220,7 +223,8 @@ class LayerStepPrimitive final : public KvPrimitive {
   LayerStepPrimitive(mx::Stream s, std::shared_ptr<Buffers> buffers, KvGeometry geometry,
                      std::optional<KvQuantization> quantization, KvStep kv, LayerPlan::Step step,
                      std::shared_ptr<const LayerPlan> plan, const AttentionOptions& o)
-      : KvPrimitive(s, std::move(buffers), geometry, quantization, std::move(kv), true),
+      : KvPrimitive(s, std::move(buffers), geometry, quantization, std::move(kv),
+                    !plan->heads()->shared),
         layer_(step),
         plan_(std::move(plan)),
         scale_(o.scale),
@@ -230,7 +234,7 @@ class LayerStepPrimitive final : public KvPrimitive {
 
   const char* name() const override { return "mlxcpp::LayerStep"; }
 
-  // in: version, x [, inv_freq [, positions]]; out: version, y
+  // in: version, x [, per_layer] [, inv_freq [, positions]]; out: version, y
   void eval_cpu(const Arrays& in, Arrays& out) override {
     next_version(out[0]);
     const auto x = quant::dense(in[1], stream());
@@ -238,9 +242,11 @@ class LayerStepPrimitive final : public KvPrimitive {
     LayerPlan::Step s = layer_;
     s.x = s.residual = x.data<float>();
     s.y = out[1].data<float>();
-    if (in.size() > 2) s.inv_freq = in[2].data<float>();
-    if (in.size() > 3) {
-      const auto starts = quant::dense(in[3], stream());
+    size_t next = 2;
+    if (plan_->per_layer() > 0) s.per_layer = quant::dense(in[next++], stream()).data<float>();
+    if (in.size() > next) s.inv_freq = in[next++].data<float>();
+    if (in.size() > next) {
+      const auto starts = quant::dense(in[next], stream());
       s.starts = starts.data<int>();
       s.one_start = starts.size() == 1;
     }
@@ -254,12 +260,16 @@ class LayerStepPrimitive final : public KvPrimitive {
     a.window = window_;
     mx::cpu::get_command_encoder(stream()).dispatch(
         [s, plan = plan_, attend = std::move(attend), transfers = std::move(transfers),
-         to = write({}, {}), g = geometry_, q = quantization_]() mutable {
+         to = write({}, {}), g = geometry_, q = quantization_, runs = step_.view.runs]() mutable {
           plan->run(s, [&](const StepHeads& heads, float* y) {
-            to.from_memory = {plane(heads.k, s), plane(heads.v, s), false};
-            transfers.push_back(to);
+            const LayerPlan::Heads h = *plan->heads();
+            if (!h.shared) {
+              to.from_memory = {plane(heads.k, s), plane(heads.v, s), false};
+              transfers.push_back(to);
+            }
             run(transfers, g, q);
-            set_heads(attend.args, heads.q, s, *plan, y);
+            set_heads(attend.args, heads.q, s, h, y);
+            if (h.latent) join(attend, g, q, runs);
             attend.run();
           });
         });
@@ -275,21 +285,54 @@ class LayerStepPrimitive final : public KvPrimitive {
     return out;
   }
   static void set_heads(AttentionArgs& a, const StepHeads::Plane& q, const LayerPlan::Step& s,
-                        const LayerPlan& plan, float* y) {
-    const AttentionPart& p = *plan.part().attention;
+                        const LayerPlan::Heads& h, float* y) {
     a.batch = s.batch;
-    a.heads = p.heads;
+    a.heads = h.heads;
     a.queries = s.length;
-    a.dim = a.value_dim = p.head_dim;
+    a.dim = h.latent ? h.key_dim + h.value_dim : h.key_dim;
+    a.value_dim = h.latent ? h.key_dim : h.value_dim;
     const KvPlane from = plane(q, s);
     a.q = from.data;
     a.q_batch = from.batch;
     a.q_head = from.head;
     a.q_token = from.token;
+    const auto row = static_cast<ptrdiff_t>(a.value_dim * sizeof(float));
     a.out = reinterpret_cast<std::byte*>(y);
-    a.out_head = static_cast<ptrdiff_t>(p.head_dim * sizeof(float));
-    a.out_token = a.out_head * p.heads;
+    a.out_token = h.latent ? row : row * h.heads;
     a.out_batch = a.out_token * s.length;
+    a.out_head = h.latent ? a.out_batch * s.batch : row;
+  }
+
+  // Of latent attention a key is the latent and what the cache holds beside it; the latent is the
+  // value. They are laid out side by side for as long as the step takes.
+  static void join(Attend& attend, const KvGeometry& g, const std::optional<KvQuantization>& q,
+                   const std::vector<KvRun>& runs) {
+    thread_local Floats keys_room, latent_room, turned_room;
+    const auto B = static_cast<size_t>(g.batch), S = static_cast<size_t>(attend.args.keys),
+               rank = static_cast<size_t>(g.dim), turned = static_cast<size_t>(g.value_dim);
+    float* latents = latent_room.reserve(B * S * rank);
+    float* rest = turned_room.reserve(B * S * turned);
+    const Buffers& held = attend.held;
+    read_floats(g, q, held.main ? memory_of(*held.main) : KvMemory{},
+                held.tail ? memory_of(*held.tail) : KvMemory{}, runs,
+                reinterpret_cast<std::byte*>(latents), reinterpret_cast<std::byte*>(rest));
+    float* keys = keys_room.reserve(B * S * (rank + turned));
+    parallel_for(B * S, row_grain(rank + turned), [&](size_t begin, size_t end) {
+      for (size_t i = begin; i < end; ++i) {
+        float* key = keys + i * (rank + turned);
+        std::memcpy(key, latents + i * rank, rank * sizeof(float));
+        std::memcpy(key + rank, rest + i * turned, turned * sizeof(float));
+      }
+    });
+    const auto plane = [&](const float* data, size_t dim) {
+      KvPlane p;
+      p.data = reinterpret_cast<const std::byte*>(data);
+      p.token = static_cast<ptrdiff_t>(dim * sizeof(float));
+      p.head = p.batch = p.token * static_cast<ptrdiff_t>(S);
+      return p;
+    };
+    attend.segments = {{plane(keys, rank + turned), plane(latents, rank), static_cast<int>(S)}};
+    attend.args.kv_format = KvFormat::f32;
   }
 
   LayerPlan::Step layer_;
@@ -319,16 +362,19 @@ class CpuKvStore final : public KvStoreBase {
     return {out[1], out[2]};
   }
   std::optional<mx::array> layer_step(const KvStep& step, const mx::array& x,
+                                      const std::optional<mx::array>& per_layer,
                                       const std::shared_ptr<const LayerPlan>& plan,
                                       const std::optional<StepRope>& rope,
                                       const AttentionOptions& o) override {
-    const AttentionPart& p = *plan->part().attention;
+    const LayerPlan::Heads p = *plan->heads();
     const bool fits = x.ndim() == 3 && x.dtype() == mx::float32 && x.size() > 0 &&
-                      x.shape(0) * x.shape(1) <= kStepRows && x.shape(2) == plan->hidden() &&
-                      !o.mask && !o.sinks && o.window.value_or(1) >= 1 && o.softcap >= 0.0f;
-    const KvGeometry geometry{fits ? x.shape(0) : 0, p.kv_heads, p.head_dim, p.head_dim,
+                      x.shape(0) * x.shape(1) <= kStepRows && x.shape(2) == plan->width() &&
+                      fits_tokens(per_layer, x, plan->per_layer()) && !o.mask && !o.sinks &&
+                      o.window.value_or(1) >= 1 && o.softcap >= 0.0f;
+    const KvGeometry geometry{fits ? x.shape(0) : 0, p.kv_heads, p.key_dim, p.value_dim,
                               mx::float32};
-    if (!fits || (geometry_ && *geometry_ != geometry)) return std::nullopt;
+    if (!fits || (geometry_ ? *geometry_ != geometry : p.shared)) return std::nullopt;
+    if (p.shared && step.view.count() == 0) return std::nullopt;
     LayerPlan::Step s{.batch = x.shape(0),
                       .length = x.shape(1),
                       .precision = precision(),
@@ -336,9 +382,10 @@ class CpuKvStore final : public KvStoreBase {
                       .residual = nullptr,
                       .y = nullptr};
     Arrays inputs{version_, x};
+    if (per_layer) inputs.push_back(*per_layer);
     if (rope) {
       const StepRope& t = *rope;
-      if (t.dims > p.head_dim || t.inv_freq.shape() != mx::Shape{t.dims / 2}) return std::nullopt;
+      if (t.dims > p.rope_dim || t.inv_freq.shape() != mx::Shape{t.dims / 2}) return std::nullopt;
       s.rope_dims = t.dims;
       s.traditional = t.traditional;
       s.rope_scale = t.scale;
@@ -426,6 +473,11 @@ class CpuKvStore final : public KvStoreBase {
   }
 
  private:
+  static bool fits_tokens(const std::optional<mx::array>& a, const mx::array& x, int dim) {
+    if (!a) return dim == 0;
+    return a->shape() == mx::Shape{x.shape(0), x.shape(1), dim} && a->dtype() == mx::float32;
+  }
+
   mx::array attend(const KvStep& step, Arrays tokens, const mx::array& q,
                    const AttentionOptions& o) {
     check_query(step.view.count(), q, o);

@@ -76,10 +76,13 @@ class KvStore {
                            const mx::array& v, const AttentionOptions& o) = 0;
   virtual std::pair<mx::array, mx::array> append(const KvStep& step, const mx::array& k,
                                                  const mx::array& v) = 0;
-  // A layer's step on x [B, L, hidden] with `step` in it: what `plan` computes, which has
-  // attention. None where the store cannot (another device, keys and values that are no f32, a
-  // layer that does not fit): nothing has happened then. `o` has neither mask nor sinks.
+  // A layer's step on x [B, L, plan->width()] with `step` in it: what `plan` computes, which has
+  // attention. Shared attention sees the view of the last step; `step` then has nothing else.
+  // per_layer [B, L, plan->per_layer()] where the plan has that. None where the store cannot
+  // (another device, keys and values that are no f32, a layer that does not fit): nothing has
+  // happened then. `o` has neither mask nor sinks.
   virtual std::optional<mx::array> layer_step(const KvStep&, const mx::array& /*x*/,
+                                              const std::optional<mx::array>& /*per_layer*/,
                                               const std::shared_ptr<const LayerPlan>&,
                                               const std::optional<StepRope>&,
                                               const AttentionOptions& /*o*/) {

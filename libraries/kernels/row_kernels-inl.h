@@ -8,6 +8,9 @@
 namespace mlxcpp::kernels {
 namespace {
 
+// NaN stays.
+inline Vec positive_part(Vec v) { return max(zero(), v); }
+
 template <Activation A, class T>
 void activation_row(const void* x_, const void* up_, void* y_, size_t n) {
   const T* x = static_cast<const T*>(x_);
@@ -26,14 +29,14 @@ void activation_row(const void* x_, const void* up_, void* y_, size_t n) {
       r = sigmoid(v);
     } else if constexpr (A == Activation::relu) {
       r = max(zero(), v);  // NaN stays
+    } else if constexpr (A == Activation::relu2 || A == Activation::relu2_glu) {
+      r = positive_part(v) * positive_part(v);
     } else {
       // x/2 (1 + tanh(s)) = x sigmoid(2 s), s = sqrt(2/pi) (x + 0.044715 x^3)
       const Vec two_s = v * fma(set(0.0713548162726f), v * v, set(1.59576912160573f));
       r = v / (set(1.0f) + exp(-two_s));
     }
-    if constexpr (A == Activation::swiglu || A == Activation::geglu ||
-                  A == Activation::geglu_approx)
-      r = r * load_up_to(up + i, m);
+    if constexpr (is_gated(A)) r = r * load_up_to(up + i, m);
     store_up_to(y + i, r, m);
   });
 }
@@ -250,6 +253,10 @@ inline void value_and_slope(Vec v, Vec* value, Vec* slope) {
     *slope = fnma(v, v, v);
   } else if constexpr (A == Activation::relu) {
     *slope = select_less(zero(), v, set(1.0f), zero());
+  } else if constexpr (A == Activation::relu2 || A == Activation::relu2_glu) {
+    const Vec p = positive_part(v);
+    *value = p * p;
+    *slope = p + p;
   } else {
     // x sigmoid(2 s), see activation_row
     const Vec square = v * v;
@@ -267,8 +274,7 @@ void activation_grad_row(const float* x, const float* up, const float* dy, float
     Vec value{}, slope;
     value_and_slope<A>(load_up_to(x + i, m), &value, &slope);
     const Vec d = load_up_to(dy + i, m);
-    if constexpr (A == Activation::swiglu || A == Activation::geglu ||
-                  A == Activation::geglu_approx) {
+    if constexpr (is_gated(A)) {
       const Vec u = load_up_to(up + i, m);
       store_up_to(dup + i, d * value, m);
       store_up_to(dx + i, d * u * slope, m);
@@ -345,8 +351,9 @@ inline float softmax_grad_row(const float* p, const float* dp, float* dx, size_t
 // The table that the including file exports.
 #define MLXCPP_ROW_KERNELS                                                                 \
   {{MLXCPP_ACTIVATION(silu), MLXCPP_ACTIVATION(gelu), MLXCPP_ACTIVATION(gelu_approx),      \
-    MLXCPP_ACTIVATION(tanh), MLXCPP_ACTIVATION(sigmoid), MLXCPP_ACTIVATION(relu),          \
-    MLXCPP_ACTIVATION(swiglu), MLXCPP_ACTIVATION(geglu), MLXCPP_ACTIVATION(geglu_approx)}, \
+    MLXCPP_ACTIVATION(relu2), MLXCPP_ACTIVATION(tanh), MLXCPP_ACTIVATION(sigmoid),         \
+    MLXCPP_ACTIVATION(relu), MLXCPP_ACTIVATION(swiglu), MLXCPP_ACTIVATION(geglu),          \
+    MLXCPP_ACTIVATION(geglu_approx), MLXCPP_ACTIVATION(relu2_glu)},                        \
    MLXCPP_FLOAT_TYPES(rms_norm_row),                                                       \
    MLXCPP_FLOAT_TYPES(layer_norm_row),                                                     \
    rope_table_row,                                                                         \
@@ -358,10 +365,11 @@ inline float softmax_grad_row(const float* p, const float* dp, float* dx, size_t
    MLXCPP_FLOAT_TYPES(argmax_row),                                                         \
    MLXCPP_FLOAT_TYPES(above_row),                                                          \
    {activation_grad_row<Activation::silu>, activation_grad_row<Activation::gelu>,          \
-    activation_grad_row<Activation::gelu_approx>, activation_grad_row<Activation::tanh>,   \
-    activation_grad_row<Activation::sigmoid>, activation_grad_row<Activation::relu>,       \
-    activation_grad_row<Activation::swiglu>, activation_grad_row<Activation::geglu>,       \
-    activation_grad_row<Activation::geglu_approx>},                                        \
+    activation_grad_row<Activation::gelu_approx>, activation_grad_row<Activation::relu2>,  \
+    activation_grad_row<Activation::tanh>, activation_grad_row<Activation::sigmoid>,       \
+    activation_grad_row<Activation::relu>, activation_grad_row<Activation::swiglu>,        \
+    activation_grad_row<Activation::geglu>, activation_grad_row<Activation::geglu_approx>, \
+    activation_grad_row<Activation::relu2_glu>},                                           \
    rms_norm_grad_row,                                                                      \
    layer_norm_grad_row,                                                                    \
    softmax_grad_row}

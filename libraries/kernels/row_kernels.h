@@ -7,9 +7,21 @@
 
 namespace mlxcpp::kernels {
 
-enum class Activation { silu, gelu, gelu_approx, tanh, sigmoid, relu, swiglu, geglu, geglu_approx };
-inline constexpr int kActivations = 9;
-
+enum class Activation {
+  silu,
+  gelu,
+  gelu_approx,
+  relu2,
+  tanh,
+  sigmoid,
+  relu,
+  swiglu,
+  geglu,
+  geglu_approx,
+  relu2_glu
+};
+inline constexpr int kActivations = 11;
+constexpr bool is_gated(Activation a) { return a >= Activation::swiglu; }
 // Those whose slope is best told from the result.
 constexpr bool slope_from_result(Activation a) {
   return a == Activation::tanh || a == Activation::sigmoid || a == Activation::relu;

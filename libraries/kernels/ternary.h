@@ -10,8 +10,9 @@ namespace mlxcpp::kernels {
 namespace mx = mlx::core;
 
 // x [..., K] times the transpose of the matrix packed uint8 [N/4, K], times scale [1]: [..., N] in
-// x's dtype (f32, bf16 or f16), sums in f32. Error if shapes or dtypes do not fit. Differentiable
-// with respect to x and the scale.
+// x's dtype (f32, bf16 or f16). x is taken as precision() says (precision.h), in int8 planes with
+// one scale a row. Error if shapes or dtypes do not fit. Differentiable with respect to x and the
+// scale.
 mx::array ternary_matmul(const mx::array& x, const mx::array& packed, const mx::array& scale);
 
 // The matrix [N, K] without its scale.

@@ -81,5 +81,213 @@ void multiply_ternary(const float* x, size_t ldx, size_t m, const uint8_t* codes
     multiply_rows<1>(x, ldx, codes, k, scale, y, ldy, distance);
 }
 
+// ---- Rounded rows ----
+
+struct TernaryHead {
+  float scale;
+  int64_t sum;  // of the integers
+};
+
+// Four vectors of whole numbers in int8's range as bytes, in order.
+inline void store_bytes(int8_t* p, const Vec (&x)[4]) {
+#if defined(__AVX512F__)
+#pragma GCC unroll 4
+  for (size_t j = 0; j < 4; ++j)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16 * j),
+                     _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x[j].v)));
+#elif defined(__AVX2__)
+  const auto halves = [](Vec a, Vec b) {
+    return _mm256_packs_epi32(_mm256_cvtps_epi32(a.v), _mm256_cvtps_epi32(b.v));
+  };
+  const __m256i bytes = _mm256_packs_epi16(halves(x[0], x[1]), halves(x[2], x[3]));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permutevar8x32_epi32(bytes, order));
+#else
+  float values[4 * kFloatLanes];
+  for (size_t j = 0; j < 4; ++j) store(values + j * kFloatLanes, x[j]);
+  for (size_t i = 0; i < 4 * kFloatLanes; ++i) p[i] = static_cast<int8_t>(values[i]);
+#endif
+}
+
+inline Vec nearest(Vec x) {
+  const Vec shift = set(12582912.0f);  // 1.5 * 2^23: no bit is left for a fraction
+  return (x + shift) - shift;
+}
+
+void pack_ternary(const float* x, size_t k, int planes, uint8_t* packed) {
+  Vec peaks = zero(), not_finite = zero();
+  for (size_t i = 0; i < k; i += kFloatLanes) {
+    const Vec v = load_up_to(x + i, k - i < kFloatLanes ? k - i : kFloatLanes);
+    peaks = max(abs(v), peaks);
+    not_finite = fma(v, zero(), not_finite);  // infinity * 0 is NaN
+  }
+  const float peak = max_lane(peaks), rest = sum(not_finite);
+  const size_t plane = ternary_plane_bytes(k);
+  auto* hi = reinterpret_cast<int8_t*>(packed + kTernaryHead);
+  int8_t* lo = hi + plane;
+  TernaryHead head{0.0f, 0};
+  const bool finite = rest == 0.0f;
+  if (!finite || peak < 1e-30f) {
+    head.scale = finite ? 0.0f : rest;
+    __builtin_memset(hi, 0, static_cast<size_t>(planes) * plane);
+    __builtin_memcpy(packed, &head, sizeof head);
+    return;
+  }
+  const float top = planes == 2 ? 127.0f * 128.0f : 127.0f;
+  head.scale = peak / top;
+  const Vec inverse = set(top / peak);
+  for (size_t i = 0; i < plane; i += 4 * kFloatLanes) {
+    Vec high[4], low[4];
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; ++j) {
+      const size_t at = i + j * kFloatLanes;
+      const Vec v =
+          at >= k ? zero() : load_up_to(x + at, k - at < kFloatLanes ? k - at : kFloatLanes);
+      const Vec scaled = v * inverse;
+      if (planes == 1) {
+        high[j] = nearest(scaled);
+        low[j] = zero();
+      } else {
+        high[j] = nearest(scaled * set(1.0f / 128.0f));
+        low[j] = nearest(scaled - high[j] * set(128.0f));
+      }
+    }
+    store_bytes(hi + i, high);
+    if (planes == 2) store_bytes(lo + i, low);
+  }
+  for (size_t i = 0; i < k; ++i) head.sum += planes == 2 ? 128 * hi[i] + lo[i] : hi[i];
+  __builtin_memcpy(packed, &head, sizeof head);
+}
+
+// Columns whose codes are taken apart at a time: their products fit an int16 (2 * 3 * 127 * 32).
+constexpr size_t kTernaryBlock = 1024;
+constexpr size_t kTernaryBytes = 64;  // of a step of the loop; x has whole ones
+
+// The four rows of n codes as bytes; zeros up to whole steps.
+inline void take_apart(const uint8_t* codes, size_t n, uint8_t (*rows)[kTernaryBlock]) {
+  uint8_t rest[kTernaryBytes];
+  for (size_t i = 0; i < n; i += kTernaryBytes) {
+    const uint8_t* from = codes + i;
+    if (n - i < kTernaryBytes) {
+      __builtin_memset(rest, 0, sizeof rest);
+      __builtin_memcpy(rest, from, n - i);
+      from = rest;
+    }
+#if defined(__AVX512F__)
+    const __m512i c = _mm512_loadu_si512(from), mask = _mm512_set1_epi8(3);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+      _mm512_store_si512(rows[j] + i, _mm512_and_si512(_mm512_srli_epi16(c, 2 * j), mask));
+#elif defined(__AVX2__)
+    const __m256i mask = _mm256_set1_epi8(3);
+    for (size_t half = 0; half < kTernaryBytes; half += 32) {
+      const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + half));
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j)
+        _mm256_store_si256(reinterpret_cast<__m256i*>(rows[j] + i + half),
+                           _mm256_and_si256(_mm256_srli_epi16(c, 2 * j), mask));
+    }
+#else
+    for (size_t b = 0; b < kTernaryBytes; ++b)
+      for (int j = 0; j < 4; ++j) rows[j][i + b] = static_cast<uint8_t>((from[b] >> (2 * j)) & 3);
+#endif
+  }
+}
+
+// Adds the sums over n columns (whole steps) of codes times 128 * hi + lo, or times hi.
+template <bool Two>
+inline void add_dots(const uint8_t (*rows)[kTernaryBlock], const int8_t* hi, const int8_t* lo,
+                     size_t n, int64_t* sums) {
+#if defined(__AVX512F__)
+  __m512i h[4], l[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) h[j] = l[j] = _mm512_setzero_si512();
+  for (size_t i = 0; i < n; i += 64) {
+    const __m512i xh = _mm512_loadu_si512(hi + i);
+    const __m512i xl = Two ? _mm512_loadu_si512(lo + i) : xh;
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const __m512i c = _mm512_load_si512(rows[j] + i);
+      h[j] = _mm512_dpbusd_epi32(h[j], c, xh);
+      if (Two) l[j] = _mm512_dpbusd_epi32(l[j], c, xl);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j)
+    sums[j] +=
+        _mm512_reduce_add_epi32(Two ? _mm512_add_epi32(_mm512_slli_epi32(h[j], 7), l[j]) : h[j]);
+#elif defined(__AVX2__)
+  __m256i h[4], l[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) h[j] = l[j] = _mm256_setzero_si256();
+  for (size_t i = 0; i < n; i += 32) {
+    const __m256i xh = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(hi + i));
+    const __m256i xl = Two ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lo + i)) : xh;
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const __m256i c = _mm256_load_si256(reinterpret_cast<const __m256i*>(rows[j] + i));
+      h[j] = _mm256_add_epi16(h[j], _mm256_maddubs_epi16(c, xh));
+      if (Two) l[j] = _mm256_add_epi16(l[j], _mm256_maddubs_epi16(c, xl));
+    }
+  }
+  const __m256i one = _mm256_set1_epi16(1);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    __m256i s = _mm256_madd_epi16(h[j], one);
+    if (Two) s = _mm256_add_epi32(_mm256_slli_epi32(s, 7), _mm256_madd_epi16(l[j], one));
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
+    sums[j] += _mm_cvtsi128_si32(t);
+  }
+#else
+  for (int j = 0; j < 4; ++j) {
+    int32_t h = 0, l = 0;
+    for (size_t i = 0; i < n; ++i) {
+      h += rows[j][i] * hi[i];
+      if (Two) l += rows[j][i] * lo[i];
+    }
+    sums[j] += Two ? 128 * h + l : h;
+  }
+#endif
+}
+
+template <bool Two>
+void multiply_packed_rows(const uint8_t* packed, size_t m, const uint8_t* codes, size_t k,
+                          float scale, float* y, size_t ldy, size_t distance) {
+  constexpr size_t kRows = 16;  // that share codes taken apart
+  alignas(64) uint8_t rows[4][kTernaryBlock];
+  const size_t plane = ternary_plane_bytes(k), stride = ternary_packed_bytes(k, Two ? 2 : 1);
+  for (; m > 0; packed += kRows * stride, y += kRows * ldy, m -= m < kRows ? m : kRows) {
+    const size_t count = m < kRows ? m : kRows;
+    int64_t sums[kRows][4] = {};
+    for (size_t begin = 0; begin < k; begin += kTernaryBlock) {
+      const size_t n = k - begin < kTernaryBlock ? k - begin : kTernaryBlock;
+      take_apart(codes + begin, n, rows);
+      for (size_t i = 0; i < count; ++i) {
+        const auto* hi =
+            reinterpret_cast<const int8_t*>(packed + i * stride + kTernaryHead) + begin;
+        add_dots<Two>(rows, hi, Two ? hi + plane : hi, ternary_plane_bytes(n), sums[i]);
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      TernaryHead head;
+      __builtin_memcpy(&head, packed + i * stride, sizeof head);
+      // Codes are the values plus one.
+      for (size_t j = 0; j < 4; ++j)
+        y[i * ldy + j * distance] =
+            scale * (head.scale * static_cast<float>(sums[i][j] - head.sum));
+    }
+  }
+}
+
+void multiply_packed_ternary(const uint8_t* packed, int planes, size_t m, const uint8_t* codes,
+                             size_t k, float scale, float* y, size_t ldy, size_t distance) {
+  const auto run = planes == 2 ? multiply_packed_rows<true> : multiply_packed_rows<false>;
+  run(packed, m, codes, k, scale, y, ldy, distance);
+}
+
+#define MLXCPP_TERNARY_KERNELS {multiply_ternary, pack_ternary, multiply_packed_ternary}
+
 }  // namespace
 }  // namespace mlxcpp::kernels

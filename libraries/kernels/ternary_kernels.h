@@ -5,14 +5,28 @@
 
 namespace mlxcpp::kernels {
 
-// The loop of the product with a ternary matrix, which knows nothing of MLX: one for each
+// The loops of the product with a ternary matrix, which know nothing of MLX: one table for each
 // instruction set. `codes` are k bytes, the row r of a packed matrix (ternary.h): for each of m
-// rows of x (f32, ldx apart) it gives four sums, scale * sum over k of x[k] * value, the j-th at
-// y[j * distance] (ldy apart for the rows of x). An element's bits depend on its row of x alone.
+// rows of x they give four sums, scale * sum over k of x[k] * value, the j-th at y[j * distance]
+// (ldy apart for the rows of x). An element's bits depend on its row of x alone.
 struct TernaryKernels {
+  // x f32, ldx apart.
   void (*multiply)(const float* x, size_t ldx, size_t m, const uint8_t* codes, size_t k,
                    float scale, float* y, size_t ldy, size_t distance);
+  // Rounds k numbers to one int8 plane, or to two that hold 15 bits, with one scale for all: to
+  // ternary_packed_bytes(k, planes). A row that is not finite multiplies to NaN.
+  void (*pack)(const float* x, size_t k, int planes, uint8_t* packed);
+  // The same product of packed rows, one after the other.
+  void (*multiply_packed)(const uint8_t* packed, int planes, size_t m, const uint8_t* codes,
+                          size_t k, float scale, float* y, size_t ldy, size_t distance);
 };
+
+// A head with the scale and the sum of the row, then the planes.
+inline constexpr size_t kTernaryHead = 64;
+constexpr size_t ternary_plane_bytes(size_t k) { return (k + 63) / 64 * 64; }
+constexpr size_t ternary_packed_bytes(size_t k, int planes) {
+  return kTernaryHead + static_cast<size_t>(planes) * ternary_plane_bytes(k);
+}
 
 extern const TernaryKernels kTernaryKernelsGeneric, kTernaryKernelsAvx2, kTernaryKernelsAvx512;
 

@@ -2,6 +2,6 @@
 
 namespace mlxcpp::kernels {
 
-const TernaryKernels kTernaryKernelsAvx2 = {multiply_ternary};
+const TernaryKernels kTernaryKernelsAvx2 = MLXCPP_TERNARY_KERNELS;
 
 }  // namespace mlxcpp::kernels

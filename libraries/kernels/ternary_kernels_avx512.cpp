@@ -2,6 +2,6 @@
 
 namespace mlxcpp::kernels {
 
-const TernaryKernels kTernaryKernelsAvx512 = {multiply_ternary};
+const TernaryKernels kTernaryKernelsAvx512 = MLXCPP_TERNARY_KERNELS;
 
 }  // namespace mlxcpp::kernels

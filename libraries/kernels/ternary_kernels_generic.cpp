@@ -2,6 +2,6 @@
 
 namespace mlxcpp::kernels {
 
-const TernaryKernels kTernaryKernelsGeneric = {multiply_ternary};
+const TernaryKernels kTernaryKernelsGeneric = MLXCPP_TERNARY_KERNELS;
 
 }  // namespace mlxcpp::kernels

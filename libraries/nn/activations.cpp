@@ -46,7 +46,7 @@ constexpr std::array kActivations = {
 }  // namespace
 
 mx::array relu(const mx::array& x) { return kernels::relu(x); }
-mx::array relu2(const mx::array& x) { return mx::square(relu(x)); }
+mx::array relu2(const mx::array& x) { return kernels::relu2(x); }
 mx::array relu6(const mx::array& x) { return mx::minimum(relu(x), like(x, 6)); }
 
 mx::array leaky_relu(const mx::array& x, float negative_slope) {
@@ -128,6 +128,7 @@ GatedActivation::GatedActivation(std::string_view name)
       fused_(act_ == static_cast<ActivationFn>(silu)          ? kernels::swiglu
              : act_ == static_cast<ActivationFn>(gelu)        ? kernels::geglu
              : act_ == static_cast<ActivationFn>(gelu_approx) ? kernels::geglu_approx
+             : act_ == static_cast<ActivationFn>(relu2)       ? kernels::relu2_glu
                                                               : nullptr) {}
 
 mx::array GatedActivation::operator()(const mx::array& gate, const mx::array& up) const {

@@ -47,7 +47,7 @@ using ActivationFn = mx::array (*)(const mx::array& x);
 ActivationFn activation_from_name(std::string_view name);
 std::vector<std::string_view> activation_names();
 
-// act(gate) * up, in one pass where a kernel has it (silu, gelu and its tanh form).
+// act(gate) * up, in one pass where a kernel has it (silu, gelu and its tanh form, relu2).
 class GatedActivation {
  public:
   explicit GatedActivation(std::string_view name);

@@ -40,6 +40,11 @@ mx::array BitLinear::operator()(const mx::array& x) const {
   return bias ? y + *bias : y;
 }
 
+std::optional<kernels::TernaryPart> BitLinear::step_part() const {
+  if (options_.quantize_activations) return std::nullopt;
+  return kernels::TernaryPart{*weight, *weight_scale, options_.inverse_scale};
+}
+
 kernels::QuantizedMatrix BitLinear::matrix() const {
   constexpr int kInWord = 16, kGroup = 32;
   if (input_dims() % kGroup != 0)

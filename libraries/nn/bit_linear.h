@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/decoder_step.h"
 #include "nn/linear.h"
 #include "nn/quantizable.h"
 
@@ -21,6 +22,10 @@ class BitLinear final : public Linear, public QuantizedLayer {
   BitLinear(int input_dims, int output_dims, bool with_bias, const Options& options);
 
   mx::array operator()(const mx::array& x) const override;
+
+  // For a decoder layer's step as one operation (kernels/decoder_step.h), without the bias; none
+  // where activations are rounded as in training.
+  std::optional<kernels::TernaryPart> step_part() const;
 
   // The same values in MLX's 2-bit form; the input must be a multiple of 32 wide.
   kernels::QuantizedMatrix matrix() const override;

@@ -195,6 +195,24 @@ void granitemoe(const GgufFile& g, Json& c) {
 
 void olmo(const GgufFile& g, Json& c) { copy<float>(g, "attention.clamp_kqv", c, "clip_qkv"); }
 
+// The converter cuts the gate's rows from those of the other half.
+void openelm(const GgufFile& g, Json& c) {
+  const double width = c["hidden_size"].get<double>();
+  for (const int rows : g.need<std::vector<int>>(key(g, "feed_forward_length")))
+    c["ffn_multipliers"].push_back(rows / width);
+  c["ffn_dim_divisor"] = 1;
+  c["ffn_gate_apart"] = true;
+  c["num_query_heads"] = g.need<std::vector<int>>(key(g, "attention.head_count"));
+  c["num_kv_heads"] = g.need<std::vector<int>>(key(g, "attention.head_count_kv"));
+  c["model_dim"] = c["hidden_size"];
+  c["num_transformer_layers"] = c["num_hidden_layers"];
+  c["activation_fn_name"] = c["hidden_act"];
+  c["max_context_length"] = c["max_position_embeddings"];
+  c["rope_freq_constant"] = c["rope_theta"];
+  c["share_input_output_layers"] = c["tie_word_embeddings"];
+  c["normalize_qk_projections"] = has_tensor(g, "blk.0.attn_q_norm.weight");
+}
+
 // OLMo 3 is told from OLMo 2 by its window.
 void olmo2(const GgufFile& g, Json& c) {
   if (!g.has(key(g, "attention.sliding_window"))) return;
@@ -281,6 +299,17 @@ const GgufNames kLfm2 = {{"token_embd_norm", "model.embedding_norm"},
                          {"shortconv.conv", "conv.conv", GgufName::as_filter},
                          {"shortconv.in_proj", "conv.in_proj"},
                          {"shortconv.out_proj", "conv.out_proj"}};
+const GgufNames kOpenElm = {{"token_embd", "transformer.token_embeddings"},
+                            {"output_norm", "transformer.norm"},
+                            {"attn_norm", "attn_norm"},
+                            {"attn_qkv", "attn.qkv_proj"},
+                            {"attn_output", "attn.out_proj"},
+                            {"attn_q_norm", "attn.q_norm"},
+                            {"attn_k_norm", "attn.k_norm"},
+                            {"ffn_norm", "ffn_norm"},
+                            {"ffn_gate", "ffn.gate_proj"},
+                            {"ffn_up", "ffn.up_proj"},
+                            {"ffn_down", "ffn.proj_2"}};
 const GgufNames kPhi = {{"output_norm", "model.final_layernorm"},
                         {"attn_output", "self_attn.dense"},
                         {"ffn_up", "mlp.fc1"},
@@ -336,6 +365,8 @@ const std::vector<GgufArchitecture> kArchitectures = {
     {"olmo", "olmo", kPermutedRope | kLayerNorm, {}, olmo, "silu", "layer_norm_eps"},
     {"olmo2", "olmo2", kNothing, kPostNorms, olmo2},
     {"olmoe", "olmoe", kNothing, {}, olmoe},
+    {"openelm", "openelm", kLayersDiffer, kOpenElm, openelm, "silu", "rms_norm_eps",
+     "transformer.layers."},
     {"phi2", "phi", kLayerNorm, kPhi, nullptr, "gelu_new", "layer_norm_eps"},
     {"phi3", "phi3", kNothing, kFusedMlp, phi3},
     {"qwen2", "qwen2"},

@@ -18,6 +18,8 @@ enum GgufTrait : unsigned {
   kNormPlusOne = 2,
   // LayerNorm, not RMSNorm: the file has another key for its epsilon.
   kLayerNorm = 4,
+  // Heads and widths differ from layer to layer: the family reads the lists.
+  kLayersDiffer = 8,
 };
 
 // A tensor's name in a GGUF file and its published one, both without ".weight" or ".bias", and in a

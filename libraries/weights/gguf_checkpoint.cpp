@@ -12,18 +12,19 @@ namespace mlxcpp {
 namespace {
 
 // A count that the file gives once for all layers, or as a list, one for each: then all equal, but
-// for layers of another kind, which have 0.
-std::optional<int> uniform(const GgufFile& g, const std::string& key) {
+// for layers of another kind, which have 0. may_differ: the first of those that are not 0.
+std::optional<int> uniform(const GgufFile& g, const std::string& key, bool may_differ) {
   if (!g.is_list(key)) return g.find<int>(key);
   auto list = g.need<std::vector<int>>(key);
   std::erase(list, 0);
-  if (list.empty() || std::count(list.begin(), list.end(), list[0]) != std::ssize(list))
+  const auto same = [&] { return std::count(list.begin(), list.end(), list[0]); };
+  if (list.empty() || (!may_differ && same() != std::ssize(list)))
     throw Error("{}: '{}' differs from layer to layer, which is not supported", g.where(), key);
   return list.front();
 }
 
-int positive(const GgufFile& g, const std::string& key) {
-  const auto v = uniform(g, key);
+int positive(const GgufFile& g, const std::string& key, bool may_differ = false) {
+  const auto v = uniform(g, key, may_differ);
   if (!v) return g.need<int>(key);  // throws: missing
   if (*v <= 0) throw Error("{}: '{}' must be positive, found {}", g.where(), key, *v);
   return *v;
@@ -127,7 +128,8 @@ Json load_config(const GgufFile& g) {
     throw Error("{}: tensor 'token_embd.weight' [vocabulary, width] is missing", g.where());
 
   const int hidden = positive(g, arch + ".embedding_length");
-  const int heads = positive(g, arch + ".attention.head_count");
+  const bool differ = (a.traits & kLayersDiffer) != 0;
+  const int heads = positive(g, arch + ".attention.head_count", differ);
   const int context = positive(g, arch + ".context_length");
   if (embedding->shape[1] != hidden)
     throw Error("{}: '{}.embedding_length' is {}, 'token_embd.weight' has rows of {}", g.where(),
@@ -145,9 +147,9 @@ Json load_config(const GgufFile& g) {
       {"vocab_size", embedding->shape[0]},
       {"hidden_size", hidden},
       {"num_hidden_layers", layers},
-      {"intermediate_size", positive(g, arch + ".feed_forward_length")},
+      {"intermediate_size", positive(g, arch + ".feed_forward_length", differ)},
       {"num_attention_heads", heads},
-      {"num_key_value_heads", uniform(g, arch + ".attention.head_count_kv").value_or(heads)},
+      {"num_key_value_heads", uniform(g, arch + ".attention.head_count_kv", differ).value_or(heads)},
       {"head_dim", head_dim},
       {"max_position_embeddings", context},
       {"rope_theta", g.get<float>(arch + ".rope.freq_base", 10000.0f)},

@@ -2,10 +2,13 @@
 
 #include "kernels/ternary.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "core/error.h"
 #include "kernel_testing.h"
+#include "kernels/precision.h"
 
 namespace mlxcpp::kernels {
 namespace {
@@ -29,6 +32,7 @@ TEST(Ternary, UnpacksFourRowsOfAByte) {
 
 TEST(Ternary, AllSizes) {
   const auto scale = mx::array({0.37f});
+  const PrecisionScope exact(Precision::exact);
   for_each_isa([&] {
     for (const int m : {1, 2, 3, 5, 11, 40})
       for (const int n : {4, 12, 68})
@@ -44,6 +48,7 @@ TEST(Ternary, AllSizes) {
 }
 
 TEST(Ternary, AllTypesAndLayouts) {
+  const PrecisionScope exact(Precision::exact);
   const auto packed = random_packed(16, 24, 3);
   const auto w = mx::transpose(unpack_ternary(packed, mx::float32));
   for (const mx::Dtype dtype : kFloatDtypes) {
@@ -53,6 +58,53 @@ TEST(Ternary, AllTypesAndLayouts) {
     expect_close(y, mx::matmul(mx::astype(x, mx::float32), w) * mx::array(2.0f),
                  4 * epsilon(dtype));
   }
+}
+
+// The error next to the largest sum of magnitudes.
+TEST(Ternary, RoundedActivations) {
+  const auto scale = mx::array({0.37f});
+  for (const auto& [p, tolerance] : {std::pair(Precision::high, 2e-4), {Precision::fast, 2e-2}}) {
+    const PrecisionScope scope(p);
+    for_each_isa([&] {
+      for (const int m : {1, 3, 17, 40})
+        for (const int n : {4, 68})
+          for (const int k : {1, 33, 128, 1000, 2100}) {
+            const auto x = random({m, k}, mx::float32, 1);
+            const auto packed = random_packed(n, k, 2);
+            const auto want =
+                mx::matmul(x, mx::transpose(unpack_ternary(packed, mx::float32))) * scale;
+            const auto size = mx::sqrt(mx::sum(mx::square(x), -1, true)) * scale;
+            const auto error = mx::max(mx::abs(ternary_matmul(x, packed, scale) - want) / size);
+            EXPECT_LE(error.item<float>(), tolerance) << fmt::format("{} {} {}", m, n, k);
+          }
+    });
+  }
+}
+
+TEST(Ternary, RoundedRowsWithoutAScale) {
+  const auto packed = random_packed(8, 40, 2);
+  const PrecisionScope scope(Precision::high);
+  for_each_isa([&] {
+    const auto zeros = ternary_matmul(mx::zeros({2, 40}), packed, mx::array({1.0f}));
+    EXPECT_EQ(mx::max(mx::abs(zeros)).item<float>(), 0);
+    for (const float bad :
+         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      auto x = mx::ones({1, 40});
+      x = mx::slice_update(x, mx::array({bad}, {1, 1}), {0, 13}, {1, 14});
+      const auto y = ternary_matmul(x, packed, mx::array({1.0f}));
+      EXPECT_TRUE(mx::all(mx::isnan(y)).item<bool>());
+    }
+  });
+}
+
+TEST(Ternary, AnyCodeFits) {  // 3 is not used, but may be in a file
+  const auto packed = mx::full({2, 1030}, 255, mx::uint8);
+  const PrecisionScope scope(Precision::high);
+  for_each_isa([&] {
+    const auto y = ternary_matmul(mx::ones({1, 1030}), packed, mx::array({1.0f}));
+    EXPECT_NEAR(mx::max(y).item<float>(), 2060, 0.5);
+    EXPECT_NEAR(mx::min(y).item<float>(), 2060, 0.5);
+  });
 }
 
 TEST(Ternary, RowsDoNotDependOnTheirNumber) {
@@ -71,6 +123,7 @@ TEST(Ternary, GradientOfX) {
   const auto f = [&](const mx::array& x) {
     return mx::sum(ternary_matmul(x, packed, mx::array({0.5f})));
   };
+  const PrecisionScope exact(Precision::exact);
   const auto got = mx::grad(f)(random({3, 12}, mx::float32, 8));
   const auto rows = mx::sum(unpack_ternary(packed, mx::float32), 0, true) * mx::array(0.5f);
   expect_close(got, mx::broadcast_to(rows, {3, 12}), 1e-6);

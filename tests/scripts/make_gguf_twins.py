@@ -174,6 +174,19 @@ def layer_types(c):
                                     for i in range(1, c["num_hidden_layers"] + 1)]
 
 
+def openelm(w, c, weights):
+    w.add_layer_norm_rms_eps(1e-6)
+    w.add_head_count(c["num_query_heads"])
+    w.add_head_count_kv(c["num_kv_heads"])
+    gates = [n for n in weights if n.endswith("ffn.proj_1.weight")]
+    w.add_feed_forward_length([weights[n].shape[0] // 2 for n in sorted(gates)])
+    for name in gates:
+        gate, up = np.split(weights.pop(name), 2)
+        layer = name.split(".")[2]
+        weights[f"blk.{layer}.ffn_gate.weight"] = gate
+        weights[f"blk.{layer}.ffn_up.weight"] = up
+
+
 def phi2(w, c, weights):
     w.add_rope_dimension_count(int(c["partial_rotary_factor"] * c["hidden_size"] / c["num_attention_heads"]))
 
@@ -226,6 +239,7 @@ FURTHER = {
     "gemma3_text": ("gemma3", gemma3),
     "glm4": ("glm4", glm4),
     "granite": ("granite", granite),
+    "openelm": ("openelm", openelm),
     "phi": ("phi2", phi2),
     "phi3": ("phi3", phi3),
     "starcoder2": ("starcoder2", nothing),
@@ -287,6 +301,11 @@ def write(name, out):
     arch, finish = (FAMILIES | FURTHER)[name]
     folder = GOLDEN / "llm" / name
     c, weights = checkpoint(folder)
+    if "model_dim" in c:  # OpenELM's names
+        c |= {"hidden_size": c["model_dim"], "num_hidden_layers": c["num_transformer_layers"],
+              "num_attention_heads": c["num_query_heads"][0], "num_key_value_heads": c["num_kv_heads"][0],
+              "max_position_embeddings": c["max_context_length"], "rope_theta": c["rope_freq_constant"],
+              "tie_word_embeddings": c["share_input_output_layers"]}
     out.mkdir(exist_ok=True)
     w = Writer(out / f"{name}.gguf", arch)
     common(w, c, weights)
@@ -296,7 +315,7 @@ def write(name, out):
     if c.get("tie_word_embeddings"):
         weights.pop("lm_head.weight", None)
     for published in sorted(weights):
-        if published.startswith("rope_f"):
+        if published.startswith(("rope_f", "blk.")):
             target = published
         else:
             target = names.get_name(published.replace("e_score_correction_bias", "e_score_correction.bias"),

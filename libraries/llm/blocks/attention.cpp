@@ -130,9 +130,9 @@ mx::array Attention::operator()(const mx::array& x, KVCache* cache) const {
   return o_proj(output_norm ? output_norm(joined) : joined);
 }
 
-std::optional<kernels::AttentionPart> Attention::step_part() const {
-  if (output_norm || qk_norm_ == QkNorm::layer_by_head) return std::nullopt;
-  kernels::AttentionPart part;
+bool Attention::set_step_part(kernels::LayerPart& layer) const {
+  if (qk_norm_ == QkNorm::layer_by_head) return false;
+  kernels::AttentionPart& part = layer.attention.emplace();
   part.heads = heads_;
   part.kv_heads = kv_heads_;
   part.head_dim = head_dim_;
@@ -140,13 +140,14 @@ std::optional<kernels::AttentionPart> Attention::step_part() const {
   for (const auto* proj : {&q_proj, &k_proj, &v_proj, &qkv_proj}) {
     if (!*proj) continue;
     auto linear = llm::step_part(**proj);
-    if (!linear) return std::nullopt;
+    if (!linear) return false;
     part.qkv.push_back(std::move(*linear));
   }
   auto out = llm::step_part(*o_proj);
-  if (!out) return std::nullopt;
+  if (!out) return false;
   part.out = std::move(*out);
-  if (!q_norm) return part;
+  if (output_norm && !(part.out_norm = llm::step_part(*output_norm))) return false;
+  if (!q_norm) return true;
   part.norm_heads_together = qk_norm_ == QkNorm::rms_all_heads;
   const auto norm = [&](const nn::Layer& layer) {
     const auto* all_heads = dynamic_cast<const AllHeadsRMSNorm*>(&layer);
@@ -154,18 +155,14 @@ std::optional<kernels::AttentionPart> Attention::step_part() const {
   };
   part.q_norm = norm(*q_norm);
   part.k_norm = norm(*k_norm);
-  if (!part.q_norm || !part.k_norm) return std::nullopt;
-  return part;
+  return part.q_norm && part.k_norm;
 }
 
-std::optional<Attention::StepCall> Attention::step_call(int L, const KVCache& cache) const {
+std::optional<StepAttention::StepCall> Attention::step_call(int L, const KVCache& cache) const {
   if (!rope_) return StepCall{std::nullopt, attention_};
-  auto at = cache.positions();
-  auto table = rope_->table_for(at, L, cache.expected());
-  if (!table) return std::nullopt;
-  return StepCall{kernels::StepRope{rope_->dims(), rope_->traditional(), table->inv_freq,
-                                    table->scale, std::move(at)},
-                  attention_};
+  auto rope = step_rope(*rope_, L, cache);
+  if (!rope) return std::nullopt;
+  return StepCall{std::move(rope), attention_};
 }
 
 }  // namespace mlxcpp::llm

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "kernels/decoder_step.h"
 #include "llm/blocks/config.h"
+#include "llm/blocks/step.h"
 #include "lm_common/kv_cache.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -39,22 +39,15 @@ struct AttentionOptions {
 };
 
 // Grouped-query attention (arXiv 2305.13245) with rotary positions and a KV cache.
-class Attention : public nn::Module {
+class Attention : public nn::Module, public StepAttention {
  public:
   Attention(const DecoderConfig& c, const AttentionOptions& o);
 
   // [B, L, hidden] -> [B, L, hidden]
   mx::array operator()(const mx::array& x, KVCache* cache) const;
 
-  // For a layer's step as one operation (decoder_step.h): its parts, with an empty frame; rope of L
-  // tokens (none: no positions); what its kernel takes. None where it must go operation by
-  // operation.
-  std::optional<kernels::AttentionPart> step_part() const;
-  struct StepCall {
-    std::optional<kernels::StepRope> rope;
-    const kernels::AttentionOptions& options;
-  };
-  std::optional<StepCall> step_call(int L, const KVCache& cache) const;
+  bool set_step_part(kernels::LayerPart& part) const override;
+  std::optional<StepCall> step_call(int L, const KVCache& cache) const override;
 
  private:
   // Queries, keys and values of x, [B, L, heads, head_dim] each.

@@ -25,6 +25,7 @@ struct DecoderNames {
   // of the MLP
   std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
   std::string gate_up_proj = "";  // both in one, rows of the gate first
+  std::string inner_norm = "";    // RMS norm of what down_proj gets; "": none
 };
 
 // The fields of config.json that nearly every decoder has, under their published names. A family's

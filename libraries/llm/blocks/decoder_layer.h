@@ -40,7 +40,7 @@ class PreNormLayer : public nn::Module {
   mx::array operator()(const mx::array& x, KVCache* cache) const {
     const StepFrame second{&*post_attention_layernorm, nullptr, residual_multiplier_};
     LayerStep::Result step;
-    if constexpr (std::is_same_v<SelfAttention, Attention>)
+    if constexpr (std::is_base_of_v<StepAttention, SelfAttention>)
       step = step_.attend(x, cache, *self_attn, {&*input_layernorm, nullptr, residual_multiplier_},
                           *mlp, second);
     if (step.complete) return *step.h;
@@ -144,8 +144,10 @@ class ParallelLayer : public nn::Module {
 
 // The config's own MLP, as these layers take it.
 inline std::unique_ptr<nn::Layer> gated_mlp(const DecoderConfig& c) {
-  return std::make_unique<GatedMLP>(c.hidden_size, c.intermediate_size, c.hidden_act, c.mlp_bias,
-                                    c.names);
+  auto mlp = std::make_unique<GatedMLP>(c.hidden_size, c.intermediate_size, c.hidden_act,
+                                        c.mlp_bias, c.names);
+  if (!c.names.inner_norm.empty()) mlp->inner_norm.emplace(c.intermediate_size, c.rms_norm_eps);
+  return mlp;
 }
 
 }  // namespace mlxcpp::llm

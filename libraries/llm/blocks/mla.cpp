@@ -46,7 +46,7 @@ LatentAttention::LatentAttention(const DecoderConfig& c, const LatentAttentionCo
     : a_(a),
       heads_(c.num_attention_heads),
       rope_(std::move(rope)),
-      scale_(scale),
+      attention_{.scale = scale},
       q_proj(this, "q_proj", nn::absent),
       q_a_proj(this, "q_a_proj", nn::absent),
       q_b_proj(this, "q_b_proj", nn::absent),
@@ -80,7 +80,7 @@ mx::array LatentAttention::operator()(const mx::array& x, KVCache* cache) const 
   const auto [compressed, k_rope] = cut(kv_a_proj_with_mqa(x), a_.kv_lora_rank);
   auto latent = mx::expand_dims(kv_a_layernorm(compressed), 1);    // [B, 1, L, rank]
   auto turned = (*rope_)(mx::expand_dims(k_rope, 1), at, length);  // [B, 1, L, rope]
-  kernels::AttentionOptions options{.scale = scale_};
+  kernels::AttentionOptions options = attention_;
   if (cache) {
     options.mask = cache->mask(L);
     std::tie(latent, turned) = cache->update(latent, turned);
@@ -88,6 +88,43 @@ mx::array LatentAttention::operator()(const mx::array& x, KVCache* cache) const 
   const auto k = mx::concatenate({latent, turned}, -1);  // one head for all of q's
   const auto y = per_head(unembed_out, kernels::attention(q, k, latent, options));
   return o_proj(mx::reshape(mx::transpose(y, {0, 2, 1, 3}), {B, L, heads_ * a_.v_head_dim}));
+}
+
+bool LatentAttention::set_step_part(kernels::LayerPart& layer) const {
+  auto embed = step_stack(*embed_q), unembed = step_stack(*unembed_out);
+  auto kv = llm::step_part(*kv_a_proj_with_mqa), out = llm::step_part(*o_proj);
+  auto norm = llm::step_part(*kv_a_layernorm);
+  if (!embed || !unembed || !kv || !out || !norm) return false;
+  std::vector<kernels::LinearPart> queries;
+  for (const auto* proj : {&q_proj, &q_a_proj, &q_b_proj}) {
+    if (!*proj) continue;
+    auto linear = llm::step_part(**proj);
+    if (!linear) return false;
+    queries.push_back(std::move(*linear));
+  }
+  std::optional<kernels::NormPart> q_norm;
+  if (q_a_layernorm && !(q_norm = llm::step_part(*q_a_layernorm))) return false;
+  layer.latent.emplace(kernels::LatentPart{.frame = {},
+                                           .heads = heads_,
+                                           .nope_dim = a_.qk_nope_head_dim,
+                                           .rope_dim = a_.qk_rope_head_dim,
+                                           .rank = a_.kv_lora_rank,
+                                           .value_dim = a_.v_head_dim,
+                                           .q = std::move(queries),
+                                           .q_norm = std::move(q_norm),
+                                           .kv = std::move(*kv),
+                                           .latent_norm = std::move(*norm),
+                                           .embed_q = std::move(*embed),
+                                           .unembed_out = std::move(*unembed),
+                                           .out = std::move(*out)});
+  return true;
+}
+
+std::optional<StepAttention::StepCall> LatentAttention::step_call(int L,
+                                                                  const KVCache& cache) const {
+  auto rope = step_rope(*rope_, L, cache);
+  if (!rope) return std::nullopt;
+  return StepCall{std::move(rope), attention_};
 }
 
 nn::Weights split_latent_projections(nn::Weights weights, int heads,

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "llm/blocks/config.h"
+#include "llm/blocks/step.h"
 #include "lm_common/kv_cache.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -27,7 +28,7 @@ struct LatentAttentionConfig {
 // linear maps of one latent vector a token, and positions are in one further part of the key that
 // all heads share: these two are all that the cache holds. The maps are applied to queries and
 // results instead of keys and values, so that every head attends to the latents themselves.
-class LatentAttention : public nn::Module {
+class LatentAttention : public nn::Module, public StepAttention {
  public:
   // scale: of the scores; bias: of the projections to the latents and of the last one.
   LatentAttention(const DecoderConfig& c, const LatentAttentionConfig& a,
@@ -36,11 +37,15 @@ class LatentAttention : public nn::Module {
   // [B, L, hidden] -> [B, L, hidden]
   mx::array operator()(const mx::array& x, KVCache* cache) const;
 
+  // Where the heads' matrices are quantised.
+  bool set_step_part(kernels::LayerPart& part) const override;
+  std::optional<StepCall> step_call(int L, const KVCache& cache) const override;
+
  private:
   const LatentAttentionConfig a_;
   const int heads_;
   const std::shared_ptr<const nn::RoPE> rope_;
-  const float scale_;
+  const kernels::AttentionOptions attention_;
 
  public:
   nn::Child<nn::Linear> q_proj, q_a_proj, q_b_proj;

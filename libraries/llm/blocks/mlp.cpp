@@ -3,7 +3,6 @@
 #include "llm/blocks/step.h"
 
 namespace mlxcpp::llm {
-namespace {
 
 std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated) {
   using A = kernels::Activation;
@@ -11,8 +10,11 @@ std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated) {
   if (f == static_cast<nn::ActivationFn>(nn::gelu)) return gated ? A::geglu : A::gelu;
   if (f == static_cast<nn::ActivationFn>(nn::gelu_approx))
     return gated ? A::geglu_approx : A::gelu_approx;
+  if (f == static_cast<nn::ActivationFn>(nn::relu2)) return gated ? A::relu2_glu : A::relu2;
   return std::nullopt;
 }
+
+namespace {
 
 std::optional<kernels::MlpPart> mlp_part(std::optional<kernels::Activation> activation,
                                          std::initializer_list<const nn::Child<nn::Linear>*> in,
@@ -40,6 +42,7 @@ GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hi
       gate_proj(this, names.gate_proj, nn::absent),
       up_proj(this, names.up_proj, nn::absent),
       gate_up_proj(this, names.gate_up_proj, nn::absent),
+      inner_norm(this, names.inner_norm, nn::absent),
       down_proj(this, names.down_proj, intermediate_size, hidden_size, bias) {
   if (!names.gate_up_proj.empty()) {
     gate_up_proj.emplace(hidden_size, 2 * intermediate_size, bias);
@@ -50,13 +53,20 @@ GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hi
 }
 
 mx::array GatedMLP::operator()(const mx::array& x) const {
-  if (!gate_up_proj) return down_proj(act_(gate_proj(x), up_proj(x)));
-  const auto halves = mx::split(gate_up_proj(x), 2, -1);
-  return down_proj(act_(halves[0], halves[1]));
+  const auto act = [&] {
+    if (!gate_up_proj) return act_(gate_proj(x), up_proj(x));
+    const auto halves = mx::split(gate_up_proj(x), 2, -1);
+    return act_(halves[0], halves[1]);
+  };
+  return down_proj(inner_norm ? inner_norm(act()) : act());
 }
 
 std::optional<kernels::MlpPart> GatedMLP::step_part() const {
-  return mlp_part(kernel_of(plain_act_, true), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
+  auto part =
+      mlp_part(kernel_of(plain_act_, true), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
+  if (!part || !inner_norm) return part;
+  part->inner_norm = llm::step_part(*inner_norm);
+  return part->inner_norm ? part : std::nullopt;
 }
 
 MLP::MLP(const DecoderConfig& c)

@@ -4,10 +4,15 @@
 #include "llm/blocks/config.h"
 #include "nn/activations.h"
 #include "nn/linear.h"
+#include "nn/norm.h"
 
 namespace mlxcpp::llm {
 
 namespace mx = mlx::core;
+
+// An activation as kernels name it, that of a gate times the other half if `gated`; none: they have
+// none.
+std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated);
 
 // down(act(gate(x)) * up(x)): SwiGLU and its kin (arXiv 2002.05202).
 class GatedMLP : public nn::Layer {
@@ -28,6 +33,7 @@ class GatedMLP : public nn::Layer {
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, gate_up_proj;  // two, or one
+  nn::Child<nn::RMSNorm> inner_norm;  // of what the last projection gets; by default none
   nn::Child<nn::Linear> down_proj;
 };
 

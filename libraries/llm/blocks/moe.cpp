@@ -4,6 +4,8 @@
 #include <map>
 #include <vector>
 
+#include "llm/blocks/step.h"
+
 namespace mlxcpp::llm {
 
 void RoutingOptions::check(const std::string& where) const {
@@ -28,6 +30,8 @@ void RoutingOptions::check(const std::string& where) const {
 
 MoE::MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o)
     : routing_(o.routing),
+      choice_(expert_choice(o.routing)),
+      act_(nn::activation_from_name(hidden_act)),
       gate(this, o.gate, hidden_size, o.routing.num_experts, o.router_bias),
       correction_bias(this, o.correction_bias, nn::absent),
       switch_mlp(this, o.switch_mlp, hidden_size, o.moe_intermediate_size, o.routing.num_experts,
@@ -41,17 +45,33 @@ MoE::MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o)
   }
 }
 
-Routing MoE::choose(const mx::array& logits) const {
-  return route(logits, routing_, correction_bias.optional());
-}
-
 mx::array MoE::operator()(const mx::array& x) const {
-  const Routing chosen = choose(gate(x));
+  const Routing chosen = route(gate(x), routing_, correction_bias.optional());
   // [..., k, hidden] -> [..., hidden]
   auto y = weighed_sum(switch_mlp(x, chosen.experts), mx::astype(chosen.weights, x.dtype()));
   if (!shared_experts) return y;
   const auto shared = shared_experts(x);
   return y + (shared_expert_gate ? mx::sigmoid(shared_expert_gate(x)) * shared : shared);
+}
+
+std::optional<kernels::MoePart> MoE::step_part() const {
+  const auto router = llm::step_part(*gate);
+  const auto activation = kernel_of(act_, true);
+  if (!router || !activation || shared_expert_gate) return std::nullopt;
+  auto gates = step_stack(*switch_mlp->gate_proj), ups = step_stack(*switch_mlp->up_proj),
+       downs = step_stack(*switch_mlp->down_proj);
+  if (!gates || !ups || !downs) return std::nullopt;
+  kernels::MoePart part{.frame = {},
+                        .router = *router,
+                        .choice = choice_,
+                        .correction_bias = correction_bias.optional(),
+                        .gate = std::move(*gates),
+                        .up = std::move(*ups),
+                        .down = std::move(*downs),
+                        .activation = *activation,
+                        .shared = {}};
+  if (shared_experts && !(part.shared = shared_experts->step_part())) return std::nullopt;
+  return part;
 }
 
 nn::Weights stack_experts(nn::Weights weights, const ExpertNames& names) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "kernels/decoder_step.h"
 #include "llm/blocks/mlp.h"
 #include "nn/switch_layers.h"
 
@@ -46,6 +47,9 @@ struct Routing {
 Routing route(const mx::array& logits, const RoutingOptions& o,
               const std::optional<mx::array>& correction_bias = {});
 
+// The same choice on pointers, for steps.
+std::shared_ptr<const kernels::ExpertChoice> expert_choice(const RoutingOptions& o);
+
 // sum over k of weights * y: y [..., k, N], weights [..., k] -> [..., N].
 mx::array weighed_sum(const mx::array& y, const mx::array& weights);
 
@@ -67,12 +71,14 @@ class MoE : public nn::Layer {
 
   mx::array operator()(const mx::array& x) const override;
 
- protected:
-  // For routers of a kind of their own.
-  virtual Routing choose(const mx::array& logits) const;
+  // For a layer's step as one operation, with an empty frame: where the experts are quantised, by
+  // the bits that their operations give. None where it must go operation by operation.
+  std::optional<kernels::MoePart> step_part() const;
 
  private:
   const RoutingOptions routing_;
+  const std::shared_ptr<const kernels::ExpertChoice> choice_;
+  const nn::ActivationFn act_;
 
  public:
   nn::Child<nn::Linear> gate;

@@ -167,6 +167,24 @@ class Router {
   std::vector<float> scores_, choice_, worth_;
 };
 
+class Choice final : public kernels::ExpertChoice {
+ public:
+  explicit Choice(const RoutingOptions& o) : options_(o) {}
+
+  int experts() const override { return options_.num_experts; }
+  int chosen() const override { return options_.num_experts_per_tok; }
+  void choose(const float* logits, const float* bias, size_t rows, uint32_t* experts,
+              float* weights) const override {
+    Router router(options_);
+    const auto E = static_cast<size_t>(options_.num_experts), k = static_cast<size_t>(chosen());
+    for (size_t r = 0; r < rows; ++r)
+      router(logits + r * E, bias, experts + r * k, weights + r * k);
+  }
+
+ private:
+  const RoutingOptions options_;
+};
+
 class Route final : public kernels::CpuPrimitive {
  public:
   Route(mx::Stream s, const RoutingOptions& o)
@@ -225,7 +243,7 @@ class WeighedSum final : public kernels::CpuPrimitive {
         std::fill_n(sum, n, 0.0f);
         for (size_t i = 0; i < k; ++i) {
           const auto* x = static_cast<const float*>(rows.read(t * k + i, row_buffer));
-          for (size_t j = 0; j < n; ++j) sum[j] += w[i] * x[j];
+          kernels::add_weighed(x, w[i], sum, n);
         }
       }
     });
@@ -258,6 +276,10 @@ Routing route(const mx::array& logits, const RoutingOptions& o,
                                     std::vector<mx::Dtype>{mx::uint32, mx::float32},
                                     std::make_shared<Route>(*stream, o), in);
   return {std::move(out[0]), std::move(out[1])};
+}
+
+std::shared_ptr<const kernels::ExpertChoice> expert_choice(const RoutingOptions& o) {
+  return std::make_shared<Choice>(o);
 }
 
 mx::array weighed_sum(const mx::array& y, const mx::array& weights) {

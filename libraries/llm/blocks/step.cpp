@@ -2,9 +2,10 @@
 
 #include <typeinfo>
 
-#include "llm/blocks/attention.h"
 #include "llm/blocks/mlp.h"
+#include "llm/blocks/moe.h"
 #include "lm_common/kv_cache/layer_steps.h"
+#include "nn/bit_linear.h"
 #include "nn/quantized.h"
 
 namespace mlxcpp::llm {
@@ -20,10 +21,12 @@ bool allowed(const mx::array& x) {
 
 // Parameters that a transform follows have no plan.
 bool is_traced(const std::optional<mx::array>& a) { return a && a->is_tracer(); }
+bool is_traced(const kernels::QuantizedMatrix& w) {
+  return w.weight.is_tracer() || is_traced(w.scales) || is_traced(w.biases);
+}
 bool is_traced(const kernels::LinearPart& p) {
-  return is_traced(p.weight) || is_traced(p.bias) ||
-         (p.quantized && (is_traced(p.quantized->weight) || is_traced(p.quantized->scales) ||
-                          is_traced(p.quantized->biases)));
+  return is_traced(p.weight) || is_traced(p.bias) || (p.quantized && is_traced(*p.quantized)) ||
+         (p.ternary && (p.ternary->packed.is_tracer() || p.ternary->scale.is_tracer()));
 }
 bool is_traced(const std::optional<kernels::NormPart>& p) {
   return p && (is_traced(p->weight) || is_traced(p->bias));
@@ -34,32 +37,56 @@ bool is_traced(const std::vector<kernels::LinearPart>& parts) {
     if (is_traced(p)) return true;
   return false;
 }
+bool is_traced(const std::optional<kernels::MlpPart>& m) {
+  return m && (is_traced(m->frame) || is_traced(m->in) || is_traced(m->inner_norm) ||
+               is_traced(m->down));
+}
+bool is_traced(const kernels::LatentPart& a) {
+  return is_traced(a.frame) || is_traced(a.q) || is_traced(a.q_norm) || is_traced(a.kv) ||
+         is_traced(std::optional(a.latent_norm)) || is_traced(a.embed_q) ||
+         is_traced(a.unembed_out) || is_traced(a.out);
+}
+bool is_traced(const kernels::AltUpPart& a) {
+  for (const auto* norm : {&a.router_norm, &a.laurel_norm, &a.projection_norm})
+    if (is_traced(std::optional(*norm))) return true;
+  for (const auto* linear : {&a.router, &a.prediction, &a.correction, &a.laurel_left,
+                             &a.laurel_right, &a.gate, &a.projection})
+    if (is_traced(*linear)) return true;
+  return is_traced(a.output_scale);
+}
 bool is_traced(const kernels::LayerPart& p) {
   const auto& a = p.attention;
-  const auto& m = p.mlp;
+  const auto& m = p.moe;
   return (a && (is_traced(a->frame) || is_traced(a->qkv) || is_traced(a->q_norm) ||
-                is_traced(a->k_norm) || is_traced(a->out))) ||
-         (m && (is_traced(m->frame) || is_traced(m->in) || is_traced(m->down)));
+                is_traced(a->k_norm) || is_traced(a->v_norm) || is_traced(a->out_norm) ||
+                is_traced(a->out))) ||
+         (p.latent && is_traced(*p.latent)) || (p.altup && is_traced(*p.altup)) ||
+         is_traced(p.mlp) ||
+         (m &&
+          (is_traced(m->frame) || is_traced(m->router) || is_traced(m->correction_bias) ||
+           is_traced(m->gate) || is_traced(m->up) || is_traced(m->down) || is_traced(m->shared)));
 }
 
-// False where a norm is of another kind.
-bool set_frame(kernels::FramePart& part, const StepFrame& frame) {
+// What stands in the MLP's place. False where that must go operation by operation.
+bool set_feed_forward(kernels::LayerPart& part, const nn::Layer& mlp, const StepFrame& frame) {
+  if (const auto* gated = dynamic_cast<const GatedMLP*>(&mlp))
+    part.mlp = gated->step_part();
+  else if (const auto* plain = dynamic_cast<const MLP*>(&mlp))
+    part.mlp = plain->step_part();
+  else if (const auto* moe = dynamic_cast<const MoE*>(&mlp))
+    part.moe = moe->step_part();
+  if (part.mlp && !set_step_frame(part.mlp->frame, frame)) part.mlp.reset();
+  if (part.moe && !set_step_frame(part.moe->frame, frame)) part.moe.reset();
+  return part.mlp || part.moe;
+}
+
+}  // namespace
+
+bool set_step_frame(kernels::FramePart& part, const StepFrame& frame) {
   part.multiplier = frame.multiplier;
   if (frame.before && !(part.before = step_part(*frame.before))) return false;
   return !frame.after || (part.after = step_part(*frame.after));
 }
-
-std::optional<kernels::MlpPart> mlp_part(const nn::Layer& mlp, const StepFrame& frame) {
-  std::optional<kernels::MlpPart> part;
-  if (const auto* gated = dynamic_cast<const GatedMLP*>(&mlp))
-    part = gated->step_part();
-  else if (const auto* plain = dynamic_cast<const MLP*>(&mlp))
-    part = plain->step_part();
-  if (part && !set_frame(part->frame, frame)) part.reset();
-  return part;
-}
-
-}  // namespace
 
 std::optional<kernels::LinearPart> step_part(const nn::Linear& linear) {
   if (typeid(linear) == typeid(nn::Linear))
@@ -67,6 +94,10 @@ std::optional<kernels::LinearPart> step_part(const nn::Linear& linear) {
   if (typeid(linear) == typeid(nn::QuantizedLinear))
     return kernels::LinearPart{static_cast<const nn::QuantizedLinear&>(linear).matrix(),
                                std::nullopt, linear.bias.optional()};
+  if (const auto* ternary = dynamic_cast<const nn::BitLinear*>(&linear))
+    if (auto part = ternary->step_part())
+      return kernels::LinearPart{std::nullopt, std::nullopt, linear.bias.optional(),
+                                 std::move(part)};
   return std::nullopt;
 }
 
@@ -78,6 +109,19 @@ std::optional<kernels::NormPart> step_part(const nn::Layer& norm) {
   return std::nullopt;
 }
 
+std::optional<kernels::QuantizedMatrix> step_stack(const nn::SwitchLinear& layer) {
+  if (typeid(layer) != typeid(nn::QuantizedSwitchLinear) || layer.bias) return std::nullopt;
+  return static_cast<const nn::QuantizedSwitchLinear&>(layer).matrix();
+}
+
+std::optional<kernels::StepRope> step_rope(const nn::RoPE& rope, int L, const KVCache& cache) {
+  auto at = cache.positions();
+  auto table = rope.table_for(at, L, cache.expected());
+  if (!table) return std::nullopt;
+  return kernels::StepRope{rope.dims(), rope.traditional(), table->inv_freq, table->scale,
+                           std::move(at)};
+}
+
 const std::shared_ptr<const kernels::LayerPlan>& LayerStep::Plan::of(
     const kernels::LayerPart& part) {
   static const std::shared_ptr<const kernels::LayerPlan> kNone;
@@ -86,23 +130,39 @@ const std::shared_ptr<const kernels::LayerPlan>& LayerStep::Plan::of(
   return plan;
 }
 
-LayerStep::Result LayerStep::attend(const mx::array& x, KVCache* cache, const Attention& attention,
+LayerStep::Result LayerStep::attend(const mx::array& x, KVCache* cache,
+                                    const StepAttention& attention,
                                     const StepFrame& attention_frame, const nn::Layer& mlp,
                                     const StepFrame& mlp_frame, bool side_by_side) const {
   auto* steps = dynamic_cast<LayerSteps*>(cache);
   if (!steps || !allowed(x)) return {};
   kernels::LayerPart part;
-  part.attention = attention.step_part();
-  if (!part.attention || !set_frame(part.attention->frame, attention_frame)) return {};
-  part.mlp = mlp_part(mlp, mlp_frame);
-  part.side_by_side = part.mlp && side_by_side;
+  if (!attention.set_step_part(part)) return {};
+  if (!set_step_frame(part.attention ? part.attention->frame : part.latent->frame, attention_frame))
+    return {};
+  bool whole = set_feed_forward(part, mlp, mlp_frame);
+  if (side_by_side && (part.moe || part.latent)) {
+    part.mlp.reset();
+    part.moe.reset();
+    whole = false;
+  }
+  part.side_by_side = whole && side_by_side;
   const auto call = attention.step_call(x.shape(1), *cache);
   if (!call) return {};
   const auto& plan = attention_.of(part);
   if (!plan) return {};
-  auto y = steps->layer_step(x, plan, call->rope, call->options);
-  const bool complete = y && part.mlp;
+  auto y = steps->layer_step(x, std::nullopt, plan, call->rope, call->options);
+  const bool complete = y && whole;
   return {std::move(y), complete};
+}
+
+std::optional<mx::array> LayerStep::whole(const mx::array& x, const mx::array& per_layer,
+                                          KVCache* cache, const kernels::LayerPart& part,
+                                          const StepAttention::StepCall& call) const {
+  auto* steps = dynamic_cast<LayerSteps*>(cache);
+  if (!steps || !allowed(x) || per_layer.is_tracer()) return std::nullopt;
+  const auto& plan = attention_.of(part);
+  return plan ? steps->layer_step(x, per_layer, plan, call.rope, call.options) : std::nullopt;
 }
 
 std::optional<mx::array> LayerStep::feed_forward(const mx::array& x, const mx::array& residual,
@@ -112,7 +172,7 @@ std::optional<mx::array> LayerStep::feed_forward(const mx::array& x, const mx::a
       residual.is_tracer())
     return std::nullopt;
   kernels::LayerPart part;
-  if (!(part.mlp = mlp_part(mlp, frame))) return std::nullopt;
+  if (!set_feed_forward(part, mlp, frame)) return std::nullopt;
   const auto& plan = mlp_.of(part);
   if (!plan || plan->hidden() != x.shape(2)) return std::nullopt;
   return kernels::mlp_step(x, residual, plan);

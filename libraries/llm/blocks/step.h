@@ -11,15 +11,17 @@
 #include "lm_common/kv_cache.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
+#include "nn/rope.h"
+#include "nn/switch_layers.h"
 
 namespace mlxcpp::llm {
 
-class Attention;
-
 // A layer's parts, as the kernel takes them. None for other kinds than Linear, QuantizedLinear,
-// RMSNorm and LayerNorm themselves.
+// BitLinear (which leaves activations as they are), RMSNorm and LayerNorm themselves.
 std::optional<kernels::LinearPart> step_part(const nn::Linear& linear);
 std::optional<kernels::NormPart> step_part(const nn::Layer& norm);
+// Experts, or matrices of heads, that are quantised and have no bias.
+std::optional<kernels::QuantizedMatrix> step_stack(const nn::SwitchLinear& layer);
 
 // How attention or an MLP stands in its layer: residual + multiplier * after(f(before(x))).
 struct StepFrame {
@@ -27,6 +29,27 @@ struct StepFrame {
   const nn::Layer* after = nullptr;
   float multiplier = 1.0f;
 };
+
+// False where a norm is of another kind.
+bool set_step_frame(kernels::FramePart& part, const StepFrame& frame);
+
+// Attention that may be in a step.
+class StepAttention {
+ public:
+  virtual ~StepAttention() = default;
+
+  // Puts its parts there, with an empty frame. False where it must go operation by operation.
+  virtual bool set_step_part(kernels::LayerPart& part) const = 0;
+  // Rope of L tokens (none: no positions), and what the attention kernel takes.
+  struct StepCall {
+    std::optional<kernels::StepRope> rope;
+    const kernels::AttentionOptions& options;
+  };
+  virtual std::optional<StepCall> step_call(int L, const KVCache& cache) const = 0;
+};
+
+// A step's rope; none where it has no table for that (rope by other rules).
+std::optional<kernels::StepRope> step_rope(const nn::RoPE& rope, int L, const KVCache& cache);
 
 // The steps of one layer, which owns it: it keeps what it has prepared until a weight changes.
 class LayerStep {
@@ -37,9 +60,13 @@ class LayerStep {
   };
   // Attention, and the MLP with it where that fits, too. x f32 [B, L, hidden]. side_by_side: the
   // MLP sees x.
-  Result attend(const mx::array& x, KVCache* cache, const Attention& attention,
+  Result attend(const mx::array& x, KVCache* cache, const StepAttention& attention,
                 const StepFrame& attention_frame, const nn::Layer& mlp, const StepFrame& mlp_frame,
                 bool side_by_side = false) const;
+  // A layer with parts of its own (Gemma 3n), whole: x [B, L, width]. None: do it.
+  std::optional<mx::array> whole(const mx::array& x, const mx::array& per_layer, KVCache* cache,
+                                 const kernels::LayerPart& part,
+                                 const StepAttention::StepCall& call) const;
   // The MLP of x, and the residual. None: do it.
   std::optional<mx::array> feed_forward(const mx::array& x, const mx::array& residual,
                                         const nn::Layer& mlp, const StepFrame& frame) const;

@@ -34,6 +34,7 @@ struct BitNetConfig : DecoderConfig {
   BitNetConfig() {
     hidden_act = "relu2";
     rms_norm_eps = 1e-5f;
+    names.inner_norm = "ffn_sub_norm";
   }
 
   void fields(ConfigReader& v) {
@@ -52,27 +53,9 @@ struct BitNetConfig : DecoderConfig {
   }
 };
 
-struct MLP final : nn::Layer {
-  explicit MLP(const BitNetConfig& c)
-      : act(c.hidden_act),
-        gate_proj(this, "gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias),
-        up_proj(this, "up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias),
-        ffn_sub_norm(this, "ffn_sub_norm", c.intermediate_size, c.rms_norm_eps),
-        down_proj(this, "down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias) {}
-
-  const nn::GatedActivation act;
-  nn::Child<nn::Linear> gate_proj, up_proj;
-  nn::Child<nn::RMSNorm> ffn_sub_norm;
-  nn::Child<nn::Linear> down_proj;
-
-  mx::array operator()(const mx::array& x) const override {
-    return down_proj(ffn_sub_norm(act(gate_proj(x), up_proj(x))));
-  }
-};
-
 struct Block final : PreNormLayer<> {
   Block(const BitNetConfig& c, int)
-      : PreNormLayer(c, std::make_unique<MLP>(c),
+      : PreNormLayer(c, gated_mlp(c),
                      AttentionOptions{.qkv_bias = c.attention_bias,
                                       .output_bias = c.attention_bias,
                                       .output_norm = "attn_sub_norm",

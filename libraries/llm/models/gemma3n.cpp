@@ -7,10 +7,12 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/activations.h"
 #include "kernels/linear.h"
 #include "kernels/norm.h"
 #include "llm/blocks/causal_lm.h"
 #include "llm/blocks/mlp.h"
+#include "llm/blocks/step.h"
 #include "llm/models.h"
 
 namespace mlxcpp::llm {
@@ -119,7 +121,9 @@ struct Pass {
 
 struct SharedAttention final : nn::Module {
   SharedAttention(const Gemma3nConfig& c, int index)
-      : head_dim_(c.head_size()),
+      : heads_(c.num_attention_heads),
+        kv_heads_(c.kv_heads()),
+        head_dim_(c.head_size()),
         eps_(c.rms_norm_eps),
         index_(index),
         source_(c.kv_source(index)),
@@ -140,6 +144,39 @@ struct SharedAttention final : nn::Module {
     return o_proj(mx::reshape(y, {x.shape(0), x.shape(1), -1}));
   }
 
+  // For a step as one operation (step.h): its cache and, but for the frame, its part; what the
+  // kernel takes. None where it must go operation by operation.
+  KVCache* cache(Pass& pass) const {
+    return pass.caches.empty() ? nullptr : pass.caches[source_].get();
+  }
+  bool set_step_part(kernels::LayerPart& layer) const {
+    kernels::AttentionPart& part = layer.attention.emplace();
+    part.heads = heads_;
+    part.kv_heads = kv_heads_;
+    part.head_dim = head_dim_;
+    part.shared = source_ != index_;
+    auto out = step_part(*o_proj);
+    part.q_norm = step_part(*q_norm);
+    if (!out || !part.q_norm) return false;
+    part.out = std::move(*out);
+    for (const auto* proj : {&q_proj, &k_proj, &v_proj}) {
+      if (!*proj) continue;
+      auto linear = step_part(**proj);
+      if (!linear) return false;
+      part.qkv.push_back(std::move(*linear));
+    }
+    if (part.shared) return true;
+    part.v_norm = kernels::NormPart{false, eps_, std::nullopt, std::nullopt};
+    return (part.k_norm = step_part(*k_norm)).has_value();
+  }
+  std::optional<StepAttention::StepCall> step_call(int L, const Pass& pass) const {
+    auto table = rope_->table_for(pass.at, L, 0);
+    if (!table) return std::nullopt;
+    return StepAttention::StepCall{kernels::StepRope{rope_->dims(), rope_->traditional(),
+                                                     table->inv_freq, table->scale, pass.at},
+                                   attention_};
+  }
+
  private:
   mx::array attend(const mx::array& x, Pass& pass) const {
     const auto q = (*rope_)(turned(q_norm(split(q_proj(x)))), pass.at);
@@ -158,7 +195,7 @@ struct SharedAttention final : nn::Module {
   }
   static mx::array turned(const mx::array& a) { return mx::transpose(a, {0, 2, 1, 3}); }
 
-  const int head_dim_;
+  const int heads_, kv_heads_, head_dim_;
   const float eps_;
   const int index_, source_;
   const std::shared_ptr<const nn::RoPE> rope_;
@@ -189,24 +226,34 @@ struct SparseMLP final : nn::Module {
       : sparsity_(c.activation_sparsity_pattern[index]),
         cutoff_(static_cast<float>(normal_quantile(sparsity_ > 0 ? sparsity_ : 0.5))),
         act_(c.hidden_act),
+        plain_act_(nn::activation_from_name(c.hidden_act)),
         gate_proj(this, "gate_proj", c.hidden_size, c.intermediate_sizes[index]),
         up_proj(this, "up_proj", c.hidden_size, c.intermediate_sizes[index]),
         down_proj(this, "down_proj", c.intermediate_sizes[index], c.hidden_size) {}
 
   mx::array operator()(const mx::array& x) const {
     auto gate = gate_proj(x);
-    if (sparsity_ > 0) {
-      const auto deviation = mx::std(gate, -1, true) * mx::array(cutoff_, gate.dtype());
-      gate =
-          mx::maximum(gate - (mx::mean(gate, -1, true) + deviation), mx::array(0.0f, gate.dtype()));
-    }
+    if (sparsity_ > 0) gate = kernels::keep_largest(gate, cutoff_);
     return down_proj(act_(gate, up_proj(x)));
+  }
+
+  bool set_step_part(kernels::LayerPart& layer) const {
+    const auto activation = kernel_of(plain_act_, true);
+    auto gate = step_part(*gate_proj), up = step_part(*up_proj), down = step_part(*down_proj);
+    if (!activation || !gate || !up || !down) return false;
+    kernels::MlpPart& part = layer.mlp.emplace();
+    part.in = {std::move(*gate), std::move(*up)};
+    part.activation = *activation;
+    if (sparsity_ > 0) part.cutoff = cutoff_;
+    part.down = std::move(*down);
+    return true;
   }
 
  private:
   const double sparsity_;
   const float cutoff_;
   const nn::GatedActivation act_;
+  const nn::ActivationFn plain_act_;
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, down_proj;
@@ -244,6 +291,20 @@ struct AltUp final : nn::Module {
     return predictions + mx::expand_dims(innovation, 2) * mx::expand_dims(coefs, 3);
   }
 
+  bool set_step_part(kernels::AltUpPart& part) const {
+    auto norm = step_part(*router_norm);
+    auto router = step_part(*modality_router), prediction = step_part(*prediction_coefs),
+         correction = step_part(*correction_coefs);
+    if (!norm || !router || !prediction || !correction) return false;
+    part.inputs = inputs_;
+    part.active = active_;
+    part.router_norm = std::move(*norm);
+    part.router = std::move(*router);
+    part.prediction = std::move(*prediction);
+    part.correction = std::move(*correction);
+    return true;
+  }
+
  private:
   mx::array modalities(const mx::array& x) const {  // [B, L, hidden] -> [B, L, inputs]
     return mx::tanh(modality_router(router_norm(x) * mx::array(scale_, x.dtype())));
@@ -268,6 +329,16 @@ struct Laurel final : nn::Module {
     return x + post_laurel_norm(linear_right(linear_left(x)));
   }
 
+  bool set_step_part(kernels::AltUpPart& part) const {
+    auto left = step_part(*linear_left), right = step_part(*linear_right);
+    auto norm = step_part(*post_laurel_norm);
+    if (!left || !right || !norm) return false;
+    part.laurel_left = std::move(*left);
+    part.laurel_right = std::move(*right);
+    part.laurel_norm = std::move(*norm);
+    return true;
+  }
+
   nn::Child<nn::Linear> linear_left, linear_right;
   nn::Child<nn::RMSNorm> post_laurel_norm;
 };
@@ -277,6 +348,7 @@ struct Layer final : nn::Module {
       : active_(c.altup_active_idx),
         scaled_(c.altup_correct_scale),
         act_(c.hidden_act),
+        plain_act_(nn::activation_from_name(c.hidden_act)),
         self_attn(this, "self_attn", c, index),
         mlp(this, "mlp", c, index),
         input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps),
@@ -296,6 +368,7 @@ struct Layer final : nn::Module {
   // streams [B, L, inputs, hidden], this layer's embedding of the tokens [B, L, P] -> streams
   mx::array operator()(const mx::array& streams, const mx::array& per_layer_input,
                        Pass& pass) const {
+    if (auto y = step(streams, per_layer_input, pass)) return *y;
     const auto predictions = altup->predict(streams);
     const auto x = stream(predictions, active_);
     const auto normed = input_layernorm(x);
@@ -314,9 +387,40 @@ struct Layer final : nn::Module {
   }
 
  private:
+  // The layer as one operation (step.h); none where it must go operation by operation.
+  std::optional<mx::array> step(const mx::array& streams, const mx::array& per_layer_input,
+                                Pass& pass) const {
+    KVCache* cache = self_attn->cache(pass);
+    const auto call = self_attn->step_call(streams.shape(1), pass);
+    kernels::LayerPart part;
+    if (!cache || !call || !set_step_part(part)) return std::nullopt;
+    auto y = step_.whole(mx::flatten(streams, 2, 3), per_layer_input, cache, part, *call);
+    if (y) y = mx::reshape(*y, streams.shape());
+    return y;
+  }
+  bool set_step_part(kernels::LayerPart& part) const {
+    kernels::AltUpPart& a = part.altup.emplace();
+    auto gate = step_part(*per_layer_input_gate), projection = step_part(*per_layer_projection);
+    auto norm = step_part(*post_per_layer_input_norm);
+    const auto activation = kernel_of(plain_act_, true);
+    if (!gate || !projection || !norm || !activation) return false;
+    a.gate = std::move(*gate);
+    a.projection = std::move(*projection);
+    a.projection_norm = std::move(*norm);
+    a.activation = *activation;
+    if (scaled_) a.output_scale = *altup->correct_output_scale;
+    return altup->set_step_part(a) && laurel->set_step_part(a) && self_attn->set_step_part(part) &&
+           mlp->set_step_part(part) &&
+           set_step_frame(part.attention->frame, {&*input_layernorm, &*post_attention_layernorm}) &&
+           set_step_frame(part.mlp->frame,
+                          {&*pre_feedforward_layernorm, &*post_feedforward_layernorm});
+  }
+
   const int active_;
   const bool scaled_;
   const nn::GatedActivation act_;
+  const nn::ActivationFn plain_act_;
+  const LayerStep step_;
 
  public:
   nn::Child<SharedAttention> self_attn;

@@ -49,6 +49,9 @@ struct OpenElmConfig : DecoderConfig {
     v.maybe("share_input_output_layers", tie_word_embeddings);
     v.maybe("rms_norm_eps", rms_norm_eps);
     v.maybe("max_context_length", max_position_embeddings);
+    bool ffn_gate_apart = false;  // GGUF files have two projections in place of proj_1
+    v.maybe("ffn_gate_apart", ffn_gate_apart);
+    if (ffn_gate_apart) names.gate_up_proj = "";
     v.only("ffn_with_glu", true);
     v.only("normalization_layer_name", "rms_norm");
     // The lists above follow from these.

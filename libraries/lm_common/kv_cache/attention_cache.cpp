@@ -99,11 +99,17 @@ mx::array AttentionCache::attend(const mx::array& q, const mx::array& k, const m
 }
 
 std::optional<mx::array> AttentionCache::layer_step(
-    const mx::array& x, const std::shared_ptr<const kernels::LayerPlan>& plan_of_layer,
+    const mx::array& x, const std::optional<mx::array>& per_layer,
+    const std::shared_ptr<const kernels::LayerPlan>& plan_of_layer,
     const std::optional<kernels::StepRope>& rope, const kernels::AttentionOptions& o) {
+  if (plan_of_layer->heads()->shared) {
+    kernels::KvStep again;
+    again.view = seen_;
+    return store_->layer_step(again, x, per_layer, plan_of_layer, rope, bounded(o));
+  }
   KvLayout next = layout_;
   auto step = plan(next, x.ndim() == 3 ? x.shape(1) : 0);
-  auto y = store_->layer_step(step, x, plan_of_layer, rope, bounded(o));
+  auto y = store_->layer_step(step, x, per_layer, plan_of_layer, rope, bounded(o));
   if (y) done(std::move(next), step);
   return y;
 }

@@ -36,7 +36,7 @@ class AttentionCache final : public KVCache, public LayerSteps {
   mx::array attend(const mx::array& q, const mx::array& k, const mx::array& v,
                    const kernels::AttentionOptions& o) override;
   mx::array attend_shared(const mx::array& q, const kernels::AttentionOptions& o) override;
-  std::optional<mx::array> layer_step(const mx::array& x,
+  std::optional<mx::array> layer_step(const mx::array& x, const std::optional<mx::array>& per_layer,
                                       const std::shared_ptr<const kernels::LayerPlan>& plan,
                                       const std::optional<kernels::StepRope>& rope,
                                       const kernels::AttentionOptions& o) override;
