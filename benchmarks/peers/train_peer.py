@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PyTorch (with PEFT) or Python MLX (mlx_lm) as a measured side of bench_train:
 
-    train_peer.py torch|mlx lora|mnist FOLDER THREADS
+    train_peer.py torch|mlx lora|mnist FOLDER THREADS BATCH LENGTH
 
 Prints a JSON line when it is ready, then answers one request a line (see benchmarks/support/child.h). The work is that
 of bench_train.cpp: the same model, layers, rank, batch, optimizer.
@@ -12,7 +12,8 @@ import resource
 import sys
 import time
 
-BATCH, LENGTH, LAYERS, RANK, LORA_STEPS = 4, 256, 16, 8, 2
+LAYERS, RANK, LORA_STEPS = 16, 8, 2
+BATCH, LENGTH = (int(a) for a in sys.argv[5:7])
 IMAGES, MNIST_STEPS = 256, 20
 KEYS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
 

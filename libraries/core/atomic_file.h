@@ -11,8 +11,9 @@ namespace mlxcpp {
 
 // Writes a file so that readers see the old contents or the whole new ones, never a part: into a
 // temporary file beside it, which commit() syncs to disk and renames. Destroyed without commit()
-// (an exception, a full disk), the old file is untouched and the temporary one is gone. Every
-// failure is an Error that names the file. One thread at a time.
+// (an exception, a full disk), the old file is untouched and the temporary one is gone; what a
+// killed process left beside the file is removed by the next that writes it. Every failure is an
+// Error that names the file. One thread at a time.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path file);  // its folder must exist

@@ -41,6 +41,13 @@ Fallback plain(Activation activation) {
       return [](const Arrays& in) { return Arrays{plain_gelu(in[0])}; };
     case Activation::gelu_approx:
       return [](const Arrays& in) { return Arrays{plain_gelu_approx(in[0])}; };
+    case Activation::tanh:
+      return [](const Arrays& in) { return Arrays{mx::tanh(in[0])}; };
+    case Activation::sigmoid:
+      return [](const Arrays& in) { return Arrays{mx::sigmoid(in[0])}; };
+    case Activation::relu:
+      return
+          [](const Arrays& in) { return Arrays{mx::maximum(in[0], constant(0, in[0].dtype()))}; };
     case Activation::relu2:
       return [](const Arrays& in) { return Arrays{plain_relu2(in[0])}; };
     case Activation::swiglu:
@@ -53,6 +60,26 @@ Fallback plain(Activation activation) {
       return [](const Arrays& in) { return Arrays{plain_relu2(in[0]) * in[1]}; };
   }
   return {};
+}
+
+// Its gradient: x (y where the slope comes from the result), up (gated only), dy -> dx, dup.
+Fallback plain_gradient(Activation activation) {
+  const auto one = [](const mx::array& a) { return constant(1, a.dtype()); };
+  switch (activation) {
+    case Activation::tanh:
+      return [=](const Arrays& in) { return Arrays{in[1] * (one(in[0]) - mx::square(in[0]))}; };
+    case Activation::sigmoid:
+      return [=](const Arrays& in) { return Arrays{in[1] * in[0] * (one(in[0]) - in[0])}; };
+    case Activation::relu:
+      return [](const Arrays& in) {
+        return Arrays{in[1] *
+                      mx::astype(mx::greater(in[0], constant(0, in[0].dtype())), in[1].dtype())};
+      };
+    default:
+      return [forward = plain(activation)](const Arrays& in) {
+        return mx::vjp(forward, {in.begin(), in.end() - 1}, {in.back()}).second;
+      };
+  }
 }
 
 constexpr size_t kGrain = 8192;  // elements
@@ -104,7 +131,9 @@ class ActivationPrimitive final : public CpuPrimitive {
              const Arrays& outputs) override {
     if (!has_gradient_kernel(primals, stream()))
       return CpuPrimitive::vjp(primals, cotangents, argnums, outputs);
-    const auto all = activation_grad(activation_, primals, cotangents[0], stream());
+    const auto all =
+        activation_grad(activation_, slope_from_result(activation_) ? outputs : primals,
+                        cotangents[0], plain_gradient(activation_), stream());
     Arrays out;
     for (const int i : argnums) out.push_back(all[i]);
     return out;
@@ -139,6 +168,9 @@ mx::array apply(Activation activation, Arrays in) {
 mx::array silu(const mx::array& x) { return apply(Activation::silu, {x}); }
 mx::array gelu(const mx::array& x) { return apply(Activation::gelu, {x}); }
 mx::array gelu_approx(const mx::array& x) { return apply(Activation::gelu_approx, {x}); }
+mx::array tanh(const mx::array& x) { return apply(Activation::tanh, {x}); }
+mx::array sigmoid(const mx::array& x) { return apply(Activation::sigmoid, {x}); }
+mx::array relu(const mx::array& x) { return apply(Activation::relu, {x}); }
 
 mx::array relu2(const mx::array& x) { return apply(Activation::relu2, {x}); }
 

@@ -17,7 +17,10 @@ mx::array relu2_glu(const mx::array& gate, const mx::array& up);  // relu2(gate)
 mx::array silu(const mx::array& x);
 mx::array gelu(const mx::array& x);         // erf
 mx::array gelu_approx(const mx::array& x);  // tanh
-mx::array relu2(const mx::array& x);        // max(x, 0)^2
+mx::array tanh(const mx::array& x);
+mx::array sigmoid(const mx::array& x);
+mx::array relu(const mx::array& x);
+mx::array relu2(const mx::array& x);  // max(x, 0)^2
 
 // What stands out of each row (last axis): max(x - (mean + cutoff * deviation), 0), deviation being
 // the root of the mean squared distance from the mean (Gemma 3n's sparse gates). Differentiable.

@@ -3,6 +3,7 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/conv_grad.h"
 #include "kernels/conv_run.h"
 #include "kernels/primitive.h"
 #include "kernels/rows.h"
@@ -23,37 +24,10 @@ struct Inputs {
 };
 
 Arrays plain(const Inputs& k, const Arrays& in) {
-  const auto& o = k.options;
-  const auto end = o.padding_end.value_or(o.padding);
-  auto y = mx::conv_general(in[0], in[1], {o.stride[0], o.stride[1]}, {o.padding[0], o.padding[1]},
-                            {end[0], end[1]}, {o.dilation[0], o.dilation[1]}, {1, 1}, o.groups);
+  auto y = conv2d_plain(in[0], in[1], k.options);
   if (k.bias) y = y + in[2];
   if (k.shift) y = y + mx::expand_dims(in[k.shift_at()], {1, 2});
   return {k.residual ? y + in[k.residual_at()] : y};
-}
-
-ConvShape shape_of(const mx::array& x, const mx::array& weight, const mx::Shape& y,
-                   const Conv2dOptions& o) {
-  const auto size = [](int n) { return static_cast<size_t>(n); };
-  ConvShape s{size(x.shape(0)),
-              size(x.shape(1)),
-              size(x.shape(2)),
-              size(x.shape(3)),
-              size(y[3]),
-              size(y[1]),
-              size(y[2]),
-              {},
-              {},
-              {},
-              {},
-              size(o.groups)};
-  for (int i = 0; i < 2; ++i) {
-    s.kernel[i] = size(weight.shape(1 + i));
-    s.stride[i] = size(o.stride[i]);
-    s.padding[i] = size(o.padding[i]);
-    s.dilation[i] = size(o.dilation[i]);
-  }
-  return s;
 }
 
 class ConvPrimitive final : public CpuPrimitive {
@@ -74,7 +48,7 @@ class ConvPrimitive final : public CpuPrimitive {
     const float* bias = kind_.bias ? in[2].data<float>() : nullptr;
     const float* shift = kind_.shift ? in[kind_.shift_at()].data<float>() : nullptr;
     mx::cpu::get_command_encoder(stream()).dispatch(
-        [=, s = shape_of(in[0], in[1], out[0].shape(), kind_.options)]() mutable {
+        [=, s = conv_shape(in[0].shape(), in[1].shape(), out[0].shape(), kind_.options)]() mutable {
           std::vector<float> both;
           a.bias = bias;
           if (shift) {
@@ -85,6 +59,20 @@ class ConvPrimitive final : public CpuPrimitive {
           }
           run_conv(s, a);
         });
+  }
+
+  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    const mx::array &x = primals[0], &weight = primals[1], &dy = cotangents[0];
+    const auto& o = kind_.options;
+    if (kind_.shift || kind_.residual || !has_conv_gradient(x, weight, dy, o, stream()))
+      return CpuPrimitive::vjp(primals, cotangents, argnums, outputs);
+    Arrays out, weights;  // of the weight and the bias together
+    for (const int i : argnums) {
+      if (i > 0 && weights.empty()) weights = conv_weight_grad(x, weight, dy, o, stream());
+      out.push_back(i == 0 ? conv_input_grad(x, weight, dy, o) : weights[i - 1]);
+    }
+    return out;
   }
 
   const char* name() const override { return "mlxcpp::Conv2d"; }

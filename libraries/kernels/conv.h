@@ -31,8 +31,9 @@ struct ConvAddends {
 //     Gray, arXiv 1509.09308), a quarter of the multiplications;
 //   one channel a group: by channels;
 //   all else: an implicit matrix product, of bf16 pairs where the CPU multiplies those.
-// The same bits for any number of threads. Differentiable (through MLX's operations, which other
-// devices and dtypes get, too). Error if shapes do not fit.
+// The same bits for any number of threads. Differentiable: f32 in one group by these kernels
+// (conv_grad.h), else through MLX's operations, which other devices and dtypes get, too. Error if
+// shapes do not fit.
 mx::array conv2d(const mx::array& x, const mx::array& weight, const Conv2dOptions& options = {},
                  const ConvAddends& addends = {});
 

@@ -156,12 +156,97 @@ void conv_normalise(const void* x_, size_t pixels, size_t n, const float* mean, 
     });
 }
 
+// f(offset of a pixel from the window's first) for each pixel of a window.
+template <class F>
+inline void each_pixel(const PoolRow& p, F f) {
+  for (size_t y = 0; y < p.size[0]; ++y)
+    for (size_t x = 0; x < p.size[1]; ++x) f(y * p.row + x * p.channels);
+}
+
+// Whether whole vectors at window w stay within the rows of x and of y. They then reach into the
+// windows that come after it: of y those are written later.
+inline bool room_for_whole(const PoolRow& p, size_t w) {
+  const size_t most = (p.channels + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
+  return (w * p.step + p.size[1] - 1) * p.channels + most <= p.row &&
+         w * p.channels + most <= p.windows * p.channels;
+}
+
+// f(window, n -> lanes to read and write) for each window.
+template <class F>
+inline void each_window(const PoolRow& p, F f) {
+  size_t w = 0;
+  for (; w < p.windows && room_for_whole(p, w); ++w)
+    f(w, [](size_t) { return size_t{kFloatLanes}; });
+  for (; w < p.windows; ++w) f(w, [](size_t n) { return n; });
+}
+
+void conv_max_pool(const PoolRow& p, const float* x_, float* y_) {
+  each_window(p, [&](size_t w, auto lanes) {
+    const float* x = x_ + w * p.step * p.channels;
+    float* y = y_ + w * p.channels;
+    for_vectors(p.channels, [&](size_t i, size_t n) {
+      const size_t m = lanes(n);
+      Vec top = load_up_to(x + i, m);
+      each_pixel(p, [&](size_t at) {
+        const Vec v = load_up_to(x + at + i, m);
+        top = select_equal(v, v, max(v, top), v);  // NaN stays
+      });
+      store_up_to(y + i, top, m);
+    });
+  });
+}
+
+void conv_max_pool_grad(const PoolRow& p, const float* x_, const float* y_, const float* dy_,
+                        float* dx_) {
+  each_window(p, [&](size_t w, auto lanes) {
+    const size_t from = w * p.step * p.channels, to = w * p.channels;
+    const float *x = x_ + from, *y = y_ + to, *dy = dy_ + to;
+    float* dx = dx_ + from;
+    for_vectors(p.channels, [&](size_t i, size_t n) {
+      const size_t m = lanes(n);
+      const Vec top = load_up_to(y + i, m), one = set(1.0f);
+      Vec count = zero();
+      each_pixel(p, [&](size_t at) {
+        count = count + select_equal(load_up_to(x + at + i, m), top, one, zero());
+      });
+      // The windows beside this one are not to be touched.
+      const Vec share = keep_first(load_up_to(dy + i, m) / count, n, zero());
+      each_pixel(p, [&](size_t at) {
+        const Vec d = select_equal(load_up_to(x + at + i, m), top, share, zero());
+        store_up_to(dx + at + i, load_up_to(dx + at + i, m) + d, m);
+      });
+    });
+  });
+}
+
+void conv_mean_pool(const PoolRow& p, const float* x, float* y) {
+  const Vec part = set(1.0f / static_cast<float>(p.size[0] * p.size[1]));
+  for (size_t w = 0; w < p.windows; ++w, x += p.step * p.channels, y += p.channels)
+    for_vectors(p.channels, [&](size_t i, size_t m) {
+      Vec s = zero();
+      each_pixel(p, [&](size_t at) { s = s + load_up_to(x + at + i, m); });
+      store_up_to(y + i, s * part, m);
+    });
+}
+
+void conv_mean_pool_grad(const PoolRow& p, const float* dy, float* dx) {
+  const Vec part = set(1.0f / static_cast<float>(p.size[0] * p.size[1]));
+  for (size_t w = 0; w < p.windows; ++w, dx += p.step * p.channels, dy += p.channels)
+    for_vectors(p.channels, [&](size_t i, size_t m) {
+      const Vec d = load_up_to(dy + i, m) * part;
+      each_pixel(p,
+                 [&](size_t at) { store_up_to(dx + at + i, load_up_to(dx + at + i, m) + d, m); });
+    });
+}
+
 // The table that the including file exports.
 #define MLXCPP_CONV_KERNELS                                                                      \
   {                                                                                              \
       kConvRows,                                                                                 \
       kConvColumns,                                                                              \
+      kConvNarrowRows,                                                                           \
       conv_multiply<F32Product>,                                                                 \
+      conv_multiply<F32Product, kConvNarrowRows, 1>,                                             \
       nullptr,                                                                                   \
       {conv_depthwise<float>, conv_depthwise<BFloat16>, conv_depthwise<Float16>},                \
       {conv_finish<float>, conv_finish<BFloat16>, conv_finish<Float16>},                         \
@@ -172,6 +257,10 @@ void conv_normalise(const void* x_, size_t pixels, size_t n, const float* mean, 
       {conv_channel_squares<float>, conv_channel_squares<BFloat16>,                              \
        conv_channel_squares<Float16>},                                                           \
       {conv_normalise<float>, conv_normalise<BFloat16>, conv_normalise<Float16>},                \
+      conv_max_pool,                                                                             \
+      conv_max_pool_grad,                                                                        \
+      conv_mean_pool,                                                                            \
+      conv_mean_pool_grad,                                                                       \
   }
 
 }  // namespace

@@ -7,20 +7,31 @@
 
 namespace mlxcpp::kernels {
 
-// The loops of convolution, which know nothing of MLX: one table for each instruction set.
+// Windows of size[0] x size[1] pixels side by side, `step` pixels apart. x points to the first
+// pixel of the first; its rows are `row` floats apart.
+struct PoolRow {
+  size_t windows, channels, size[2], step, row;
+};
+
+// The loops of convolution, group norm and pooling, which know nothing of MLX: one table for each
+// instruction set.
 //
 // A panel holds the weights of `columns` output channels, the summed axis outermost: [k][columns].
 // A tile is some rows (pixels) by the columns of a panel, kept in registers while the summed axis
 // runs; the rows are read where they lie, one pointer for each row and filter tap.
 struct ConvKernels {
-  size_t rows;     // of a tile, at most
-  size_t columns;  // of a panel
+  size_t rows;         // of a tile, at most
+  size_t columns;      // of a panel
+  size_t narrow_rows;  // the same of a panel of columns / 2
 
   // c[m][columns] = or += sum over taps t and k of rows[t * m + i][k] * panel[t * k + k][column].
   void (*multiply)(const float* const* rows, size_t m, size_t taps, size_t k, const float* panel,
                    float* c, bool add);
-  // The same for pairs of bf16: k counts pairs, rows and panel hold two numbers in 32 bits. Null
-  // where the CPU has no instruction for it.
+  // The same with a panel of columns / 2, at most narrow_rows rows, c [m][columns / 2].
+  void (*multiply_narrow)(const float* const* rows, size_t m, size_t taps, size_t k,
+                          const float* panel, float* c, bool add);
+  // As multiply, for pairs of bf16: k counts pairs, rows and panel hold two numbers in 32 bits.
+  // Null where the CPU has no instruction for it.
   void (*multiply_bf16)(const float* const* rows, size_t m, size_t taps, size_t k,
                         const float* panel, float* c, bool add);
 
@@ -47,6 +58,14 @@ struct ConvKernels {
   // y = (x - mean) * scale + shift, each a channel; through x sigmoid(x) if silu.
   void (*normalise[kFloatTypes])(const void* x, size_t pixels, size_t n, const float* mean,
                                  const float* scale, const float* shift, bool silu, void* y);
+
+  // A row of pooling windows, f32: the largest or the mean of each to y [windows][channels]; the
+  // gradient is added to dx, for the largest in equal parts to all elements that are it.
+  void (*max_pool)(const PoolRow& p, const float* x, float* y);
+  void (*max_pool_grad)(const PoolRow& p, const float* x, const float* y, const float* dy,
+                        float* dx);
+  void (*mean_pool)(const PoolRow& p, const float* x, float* y);
+  void (*mean_pool_grad)(const PoolRow& p, const float* dy, float* dx);
 };
 
 extern const ConvKernels kConvKernelsGeneric, kConvKernelsAvx2, kConvKernelsAvx512;

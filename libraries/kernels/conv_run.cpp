@@ -24,9 +24,52 @@ void pack_panel(const PanelSource& s, size_t row, size_t rows, size_t columns, f
        static_cast<ptrdiff_t>(s.row_stride), s.length, rows, panel, columns);
 }
 
+ConvShape conv_shape(const mlx::core::Shape& x, const mlx::core::Shape& weight,
+                     const mlx::core::Shape& y, const Conv2dOptions& o) {
+  const auto size = [](int n) { return static_cast<size_t>(n); };
+  ConvShape s{size(x[0]), size(x[1]), size(x[2]), size(x[3]), size(y[3]), size(y[1]),
+              size(y[2]), {},         {},         {},         {},         size(o.groups)};
+  for (int i = 0; i < 2; ++i) {
+    s.kernel[i] = size(weight[1 + i]);
+    s.stride[i] = size(o.stride[i]);
+    s.padding[i] = size(o.padding[i]);
+    s.dilation[i] = size(o.dilation[i]);
+  }
+  return s;
+}
+
 namespace {
 
 constexpr size_t kItems = 32;  // pieces of work that a large machine's threads find enough
+
+// Rows or columns that the windows reach over, the padding before the picture included.
+size_t reach(const ConvShape& s, int axis) {
+  const size_t windows = axis == 0 ? s.out_height : s.out_width;
+  return (windows - 1) * s.stride[axis] + s.dilation[axis] * (s.kernel[axis] - 1) + 1;
+}
+
+bool padded(const ConvShape& s) {
+  return s.padding[0] > 0 || s.padding[1] > 0 || reach(s, 0) > s.height || reach(s, 1) > s.width;
+}
+
+// The pictures in the middle of zeros: [n][high][wide][channels].
+void pad(const ConvShape& s, const float* x, size_t high, size_t wide, float* to) {
+  const size_t from_row = s.width * s.channels, to_row = wide * s.channels;
+  const size_t left = s.padding[1] * s.channels;
+  parallel_for(s.n * high, std::max<size_t>(1, (1 << 14) / to_row), [&](size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r) {
+      float* row = to + r * to_row;
+      const size_t y = r % high - s.padding[0];  // beyond the edge when it wraps around, too
+      if (y >= s.height) {
+        std::fill_n(row, to_row, 0.0f);
+        continue;
+      }
+      std::fill_n(row, left, 0.0f);
+      std::copy_n(x + (r / high * s.height + y) * from_row, from_row, row + left);
+      std::fill(row + left + from_row, row + to_row, 0.0f);
+    }
+  });
+}
 
 }  // namespace
 
@@ -35,7 +78,12 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
   const size_t group_in = s.channels / s.groups, group_out = s.outputs / s.groups;
   const bool pairs = kernels.multiply_bf16 && a.x_type == FloatType::bf16 &&
                      a.weight_type == FloatType::bf16 && group_in % 2 == 0;
-  const auto multiply = pairs ? kernels.multiply_bf16 : kernels.multiply;
+  const bool narrow = !pairs && group_out <= kernels.columns / 2;
+  const auto multiply = pairs    ? kernels.multiply_bf16
+                        : narrow ? kernels.multiply_narrow
+                                 : kernels.multiply;
+  const size_t columns = narrow ? kernels.columns / 2 : kernels.columns;
+  const size_t most_rows = narrow ? kernels.narrow_rows : kernels.rows;
   const size_t unit = pairs ? 2 : 1;  // channels in 32 bits
 
   // Rows are read in place unless they must be f32 first.
@@ -54,11 +102,26 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
   }
   const std::vector<float> zeros(group_in / unit + 1);
 
-  const size_t taps = s.taps(), units = group_in / unit, columns = kernels.columns;
+  // With few channels the pixels that a row of the filter meets are read as one run, from a copy
+  // that has the zeros around it.
+  constexpr size_t kFewChannels = 16;
+  const bool runs = !pairs && s.groups == 1 && s.dilation[1] == 1 && s.channels <= kFewChannels;
+  Floats copy;
+  size_t high = s.height, wide = s.width;
+  if (runs && padded(s)) {
+    high = std::max(s.height + s.padding[0], reach(s, 0));
+    wide = std::max(s.width + s.padding[1], reach(s, 1));
+    float* to = copy.reserve(s.n * high * wide * s.channels);
+    pad(s, x, high, wide, to);
+    x = to;
+  }
+
+  const size_t taps = runs ? s.kernel[0] : s.taps();
+  const size_t units = runs ? s.kernel[1] * s.channels : group_in / unit;
   const PanelSource source{a.weight, pairs ? FloatType::f32 : a.weight_type, taps * units,
                            taps * units};
   const size_t panels = (group_out + columns - 1) / columns, pixels = s.pixels();
-  const size_t tiles = (pixels + kernels.rows - 1) / kernels.rows;
+  const size_t tiles = (pixels + most_rows - 1) / most_rows;
   const size_t parts = std::clamp<size_t>((kItems + panels * s.groups - 1) / (panels * s.groups), 1,
                                           std::max<size_t>(1, tiles / 8));
   const size_t part_tiles = (tiles + parts - 1) / parts;
@@ -74,15 +137,28 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
     pack_panel(source, output, width, columns, panel);
 
     alignas(64) float sums[kMostConvRows * kMostConvColumns];
-    std::vector<const float*> rows(taps * kernels.rows);
+    std::vector<const float*> rows(taps * most_rows);
     const size_t begin_tile = part * part_tiles,
                  end_tile = std::min(tiles, begin_tile + part_tiles);
     // Tiles of nearly equal height: none of one row beside full ones.
     for (size_t tile = begin_tile; tile < end_tile; ++tile) {
       const size_t begin = tile * pixels / tiles, m = (tile + 1) * pixels / tiles - begin;
-      for (size_t i = 0; i < m; ++i) {
-        const size_t pixel = begin + i, image = pixel / picture;
-        const size_t oy = pixel % picture / s.out_width, ox = pixel % s.out_width;
+      size_t image = begin / picture, oy = begin % picture / s.out_width, ox = begin % s.out_width;
+      const auto next = [&] {
+        if (++ox < s.out_width) return;
+        ox = 0;
+        if (++oy < s.out_height) return;
+        oy = 0;
+        ++image;
+      };
+      for (size_t i = 0; i < m; ++i, next()) {
+        if (runs) {
+          for (size_t ky = 0; ky < s.kernel[0]; ++ky) {
+            const size_t y = oy * s.stride[0] + ky * s.dilation[0];
+            rows[ky * m + i] = x + ((image * high + y) * wide + ox * s.stride[1]) * s.channels;
+          }
+          continue;
+        }
         for (size_t ky = 0; ky < s.kernel[0]; ++ky)
           for (size_t kx = 0; kx < s.kernel[1]; ++kx) {
             // Beyond the edge when it wraps around, too.

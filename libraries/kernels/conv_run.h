@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "kernels/conv.h"
 #include "kernels/float_type.h"
 #include "kernels/floats.h"
 
@@ -17,6 +18,10 @@ struct ConvShape {
   size_t taps() const { return kernel[0] * kernel[1]; }
   size_t pixels() const { return n * out_height * out_width; }
 };
+
+// Of arrays of these shapes, weight [K, kh, kw, C / groups].
+ConvShape conv_shape(const mlx::core::Shape& x, const mlx::core::Shape& weight,
+                     const mlx::core::Shape& y, const Conv2dOptions& o);
 
 struct ConvArrays {
   const void* x;
@@ -38,6 +43,11 @@ void run_conv_direct(const ConvShape& shape, const ConvArrays& arrays);
 void run_conv_depthwise(const ConvShape& shape, const ConvArrays& arrays);
 bool winograd_fits(const ConvShape& shape);  // whether it can, and is worth its while
 void run_conv_winograd(const ConvShape& shape, const ConvArrays& arrays);
+
+// The gradients of weight [outputs, kernel, channels] and bias [outputs], of f32 arrays with one
+// group, from dy, of y's shape.
+void run_conv_weight_grad(const ConvShape& shape, const float* x, const float* dy, float* dw,
+                          float* db);
 
 // Rows of weights, `length` numbers each, of which some are turned to a panel [length][columns];
 // columns without a row are zero. Pairs of bf16 go as f32.

@@ -21,18 +21,31 @@ Fallback no_second_derivative(const char* what) {
   };
 }
 
+constexpr size_t kGrain = 8192;  // elements
+
 class ActivationGrad final : public CpuPrimitive {
  public:
-  ActivationGrad(mx::Stream s, Activation activation)
-      : CpuPrimitive(s, no_second_derivative("activation")), activation_(activation) {}
+  ActivationGrad(mx::Stream s, Activation activation, Fallback plain)
+      : CpuPrimitive(s, std::move(plain)), activation_(activation) {}
 
   // x, up (gated only), dy -> dx, dup
   void eval_cpu(const Arrays& in, Arrays& out) override {
     for (auto& o : out) o.set_data(mx::allocator::malloc(o.nbytes()));
     const Rows x(in.front()), up(in[in.size() - 2]), dy(in.back());
     auto& encoder = mx::cpu::get_command_encoder(stream());
-    encoder.dispatch([=, run = row_kernels().activation_grad[static_cast<size_t>(activation_)],
-                      dx = out.front().data<float>(), dup = out.back().data<float>()] {
+    const auto run = row_kernels().activation_grad[static_cast<size_t>(activation_)];
+    float *dx = out.front().data<float>(), *dup = out.back().data<float>();
+    if (std::all_of(in.begin(), in.end(), [](const auto& a) { return a.flags().row_contiguous; })) {
+      // Rows may be very short (channels): all of them at once.
+      encoder.dispatch([=, total = in.front().size(), x = in.front().data<float>(),
+                        up = in[in.size() - 2].data<float>(), dy = in.back().data<float>()] {
+        parallel_for(total, kGrain, [&](size_t begin, size_t end) {
+          run(x + begin, up + begin, dy + begin, dx + begin, dup + begin, end - begin);
+        });
+      });
+      return;
+    }
+    encoder.dispatch([=] {
       const size_t n = x.length();
       parallel_for(x.count(), row_grain(n), [&](size_t begin, size_t end) {
         RowBuffer first, second, third;
@@ -301,12 +314,14 @@ bool has_gradient_kernel(const Arrays& in, mx::Stream s) {
          });
 }
 
-Arrays activation_grad(Activation activation, const Arrays& in, const mx::array& dy, mx::Stream s) {
+Arrays activation_grad(Activation activation, const Arrays& in, const mx::array& dy, Fallback plain,
+                       mx::Stream s) {
   Arrays inputs = in;
   inputs.push_back(dy);
   return mx::array::make_arrays(std::vector<mx::Shape>(in.size(), in[0].shape()),
                                 std::vector<mx::Dtype>(in.size(), mx::float32),
-                                std::make_shared<ActivationGrad>(s, activation), inputs);
+                                std::make_shared<ActivationGrad>(s, activation, std::move(plain)),
+                                inputs);
 }
 
 mx::array norm_grad(bool layer, const mx::array& x, const std::optional<mx::array>& weight,

@@ -13,8 +13,10 @@ namespace mlxcpp::kernels {
 // Whether these kernels take it: f32 arrays on a CPU stream, none empty.
 bool has_gradient_kernel(const Arrays& in, mx::Stream s);
 
-// Gradient of an activation: {dx}, or {dgate, dup} for the gated ones.
-Arrays activation_grad(Activation activation, const Arrays& in, const mx::array& dy, mx::Stream s);
+// Gradient of an activation: {dx}, or {dgate, dup} for the gated ones. `in` is the result where
+// slope_from_result. `plain` is the same in MLX's operations, for the second derivative.
+Arrays activation_grad(Activation activation, const Arrays& in, const mx::array& dy, Fallback plain,
+                       mx::Stream s);
 
 // Gradient of rms_norm (layer: of layer_norm) with respect to x. weight may be none.
 mx::array norm_grad(bool layer, const mx::array& x, const std::optional<mx::array>& weight,

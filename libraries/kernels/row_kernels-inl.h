@@ -23,6 +23,12 @@ void activation_row(const void* x_, const void* up_, void* y_, size_t n) {
       r = v / (set(1.0f) + exp(-v));
     } else if constexpr (A == Activation::gelu || A == Activation::geglu) {
       r = v * normal_cdf(v);
+    } else if constexpr (A == Activation::tanh) {
+      r = tanh(v);
+    } else if constexpr (A == Activation::sigmoid) {
+      r = sigmoid(v);
+    } else if constexpr (A == Activation::relu) {
+      r = max(zero(), v);  // NaN stays
     } else if constexpr (A == Activation::relu2 || A == Activation::relu2_glu) {
       r = positive_part(v) * positive_part(v);
     } else {
@@ -230,7 +236,7 @@ size_t above_row(const void* x_, size_t n, float threshold, uint32_t offset, flo
   return count;
 }
 
-// The activation and its derivative.
+// The activation and its derivative; of v = the result (slope_from_result) the derivative alone.
 template <Activation A>
 inline void value_and_slope(Vec v, Vec* value, Vec* slope) {
   if constexpr (A == Activation::silu || A == Activation::swiglu) {
@@ -241,6 +247,12 @@ inline void value_and_slope(Vec v, Vec* value, Vec* slope) {
     const Vec cdf = normal_cdf(v);
     *value = v * cdf;
     *slope = fma(v * set(0.398942280f), exp(set(-0.5f) * v * v), cdf);
+  } else if constexpr (A == Activation::tanh) {
+    *slope = fnma(v, v, set(1.0f));
+  } else if constexpr (A == Activation::sigmoid) {
+    *slope = fnma(v, v, v);
+  } else if constexpr (A == Activation::relu) {
+    *slope = select_less(zero(), v, set(1.0f), zero());
   } else if constexpr (A == Activation::relu2 || A == Activation::relu2_glu) {
     const Vec p = positive_part(v);
     *value = p * p;
@@ -259,7 +271,7 @@ template <Activation A>
 void activation_grad_row(const float* x, const float* up, const float* dy, float* dx, float* dup,
                          size_t n) {
   for_vectors(n, [&](size_t i, size_t m) {
-    Vec value, slope;
+    Vec value{}, slope;
     value_and_slope<A>(load_up_to(x + i, m), &value, &slope);
     const Vec d = load_up_to(dy + i, m);
     if constexpr (is_gated(A)) {
@@ -337,26 +349,29 @@ inline float softmax_grad_row(const float* p, const float* dp, float* dx, size_t
    activation_row<Activation::a, Float16>}
 
 // The table that the including file exports.
-#define MLXCPP_ROW_KERNELS                                                                      \
-  {{MLXCPP_ACTIVATION(silu), MLXCPP_ACTIVATION(gelu), MLXCPP_ACTIVATION(gelu_approx),           \
-    MLXCPP_ACTIVATION(relu2), MLXCPP_ACTIVATION(swiglu), MLXCPP_ACTIVATION(geglu),              \
-    MLXCPP_ACTIVATION(geglu_approx), MLXCPP_ACTIVATION(relu2_glu)},                             \
-   MLXCPP_FLOAT_TYPES(rms_norm_row),                                                            \
-   MLXCPP_FLOAT_TYPES(layer_norm_row),                                                          \
-   rope_table_row,                                                                              \
-   MLXCPP_FLOAT_TYPES(rotate_halves_row),                                                       \
-   MLXCPP_FLOAT_TYPES(rotate_pairs_row),                                                        \
-   MLXCPP_FLOAT_TYPES(max_and_sum_exp_row),                                                     \
-   MLXCPP_FLOAT_TYPES(exp_shifted_row),                                                         \
-   MLXCPP_FLOAT_TYPES(subtract_row),                                                            \
-   MLXCPP_FLOAT_TYPES(argmax_row),                                                              \
-   MLXCPP_FLOAT_TYPES(above_row),                                                               \
-   {activation_grad_row<Activation::silu>, activation_grad_row<Activation::gelu>,               \
-    activation_grad_row<Activation::gelu_approx>, activation_grad_row<Activation::relu2>,       \
-    activation_grad_row<Activation::swiglu>, activation_grad_row<Activation::geglu>,            \
-    activation_grad_row<Activation::geglu_approx>, activation_grad_row<Activation::relu2_glu>}, \
-   rms_norm_grad_row,                                                                           \
-   layer_norm_grad_row,                                                                         \
+#define MLXCPP_ROW_KERNELS                                                                 \
+  {{MLXCPP_ACTIVATION(silu), MLXCPP_ACTIVATION(gelu), MLXCPP_ACTIVATION(gelu_approx),      \
+    MLXCPP_ACTIVATION(relu2), MLXCPP_ACTIVATION(tanh), MLXCPP_ACTIVATION(sigmoid),         \
+    MLXCPP_ACTIVATION(relu), MLXCPP_ACTIVATION(swiglu), MLXCPP_ACTIVATION(geglu),          \
+    MLXCPP_ACTIVATION(geglu_approx), MLXCPP_ACTIVATION(relu2_glu)},                        \
+   MLXCPP_FLOAT_TYPES(rms_norm_row),                                                       \
+   MLXCPP_FLOAT_TYPES(layer_norm_row),                                                     \
+   rope_table_row,                                                                         \
+   MLXCPP_FLOAT_TYPES(rotate_halves_row),                                                  \
+   MLXCPP_FLOAT_TYPES(rotate_pairs_row),                                                   \
+   MLXCPP_FLOAT_TYPES(max_and_sum_exp_row),                                                \
+   MLXCPP_FLOAT_TYPES(exp_shifted_row),                                                    \
+   MLXCPP_FLOAT_TYPES(subtract_row),                                                       \
+   MLXCPP_FLOAT_TYPES(argmax_row),                                                         \
+   MLXCPP_FLOAT_TYPES(above_row),                                                          \
+   {activation_grad_row<Activation::silu>, activation_grad_row<Activation::gelu>,          \
+    activation_grad_row<Activation::gelu_approx>, activation_grad_row<Activation::relu2>,  \
+    activation_grad_row<Activation::tanh>, activation_grad_row<Activation::sigmoid>,       \
+    activation_grad_row<Activation::relu>, activation_grad_row<Activation::swiglu>,        \
+    activation_grad_row<Activation::geglu>, activation_grad_row<Activation::geglu_approx>, \
+    activation_grad_row<Activation::relu2_glu>},                                           \
+   rms_norm_grad_row,                                                                      \
+   layer_norm_grad_row,                                                                    \
    softmax_grad_row}
 
 }  // namespace

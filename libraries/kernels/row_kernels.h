@@ -7,9 +7,25 @@
 
 namespace mlxcpp::kernels {
 
-enum class Activation { silu, gelu, gelu_approx, relu2, swiglu, geglu, geglu_approx, relu2_glu };
-inline constexpr int kActivations = 8;
+enum class Activation {
+  silu,
+  gelu,
+  gelu_approx,
+  relu2,
+  tanh,
+  sigmoid,
+  relu,
+  swiglu,
+  geglu,
+  geglu_approx,
+  relu2_glu
+};
+inline constexpr int kActivations = 11;
 constexpr bool is_gated(Activation a) { return a >= Activation::swiglu; }
+// Those whose slope is best told from the result.
+constexpr bool slope_from_result(Activation a) {
+  return a == Activation::tanh || a == Activation::sigmoid || a == Activation::relu;
+}
 
 // Loops over contiguous rows, which know nothing of MLX: one table for each instruction set. Index
 // [t] is a FloatType, that of all void pointers of the call; n counts elements. Rows may start at
@@ -49,7 +65,7 @@ struct RowKernels {
                                float* values, uint32_t* indices, size_t capacity, size_t* end);
 
   // Gradients, f32 only.
-  // dx (and dup for the gated ones, else null) from dy.
+  // dx (and dup for the gated ones, else null) from dy. x is the result where slope_from_result.
   void (*activation_grad[kActivations])(const float* x, const float* up, const float* dy, float* dx,
                                         float* dup, size_t n);
   // weight may be null.

@@ -86,9 +86,12 @@ inline Vec abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 
-// if_less where a < b, otherwise `otherwise` (also for NaN).
+// if_less where a < b (if_equal where a == b), otherwise `otherwise` (also for NaN).
 inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return {_mm256_blendv_ps(otherwise.v, if_less.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
+}
+inline Vec select_equal(Vec a, Vec b, Vec if_equal, Vec otherwise) {
+  return {_mm256_blendv_ps(otherwise.v, if_equal.v, _mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ))};
 }
 // The magnitude of a (a >= 0) with the sign of s.
 inline Vec with_sign(Vec a, Vec s) {

@@ -78,9 +78,12 @@ inline Vec abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 
-// if_less where a < b, otherwise `otherwise` (also for NaN).
+// if_less where a < b (if_equal where a == b), otherwise `otherwise` (also for NaN).
 inline Vec select_less(Vec a, Vec b, Vec if_less, Vec otherwise) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), otherwise.v, if_less.v)};
+}
+inline Vec select_equal(Vec a, Vec b, Vec if_equal, Vec otherwise) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ), otherwise.v, if_equal.v)};
 }
 // The magnitude of a (a >= 0) with the sign of s.
 inline Vec with_sign(Vec a, Vec s) {

@@ -112,9 +112,12 @@ inline Vec min(const Vec& a, const Vec& b) {
   return each_lane([&](size_t i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
 
-// if_less where a < b, otherwise `otherwise` (also for NaN).
+// if_less where a < b (if_equal where a == b), otherwise `otherwise` (also for NaN).
 inline Vec select_less(const Vec& a, const Vec& b, const Vec& if_less, const Vec& otherwise) {
   return each_lane([&](size_t i) { return a.v[i] < b.v[i] ? if_less.v[i] : otherwise.v[i]; });
+}
+inline Vec select_equal(const Vec& a, const Vec& b, const Vec& if_equal, const Vec& otherwise) {
+  return each_lane([&](size_t i) { return a.v[i] == b.v[i] ? if_equal.v[i] : otherwise.v[i]; });
 }
 // The magnitude of a (a >= 0) with the sign of s.
 inline Vec with_sign(const Vec& a, const Vec& s) {

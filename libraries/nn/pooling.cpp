@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/pool.h"
+
 namespace mlxcpp::nn {
 
 template <int N, Pooling P>
@@ -21,7 +23,17 @@ mx::array Pool<N, P>::operator()(const mx::array& input) const {
   const auto outside = mx::array(P == Pooling::max ? -INFINITY : 0.0f, input.dtype());
   std::vector<std::pair<int, int>> around(N + 2);
   for (int i = 0; i < N; ++i) around[i + 1] = {padding_.values[i], padding_.values[i]};
-  const auto x = mx::pad(input, around, outside);
+  const bool padded =
+      std::any_of(padding_.values.begin(), padding_.values.end(), [](int p) { return p > 0; });
+  const auto x = padded ? mx::pad(input, around, outside) : input;
+  for (int i = 0; i < N; ++i)
+    if (x.shape(i + 1) < kernel_size_.values[i])
+      throw Error("{}: the window {} is larger than the input [{}]", type_name(),
+                  kernel_size_.text(), fmt::join(x.shape(), ", "));
+  if constexpr (N == 2) {
+    const auto pool = P == Pooling::max ? kernels::max_pool2d : kernels::mean_pool2d;
+    return pool(x, kernel_size_.values, stride_.values);
+  }
 
   // Every window as a view: [N, positions..., window..., C], strides counted in elements of x.
   mx::Strides element(N + 2, 1);
@@ -29,11 +41,7 @@ mx::array Pool<N, P>::operator()(const mx::array& input) const {
   mx::Shape shape{x.shape(0)};
   mx::Strides strides{element[0]};
   for (int i = 0; i < N; ++i) {
-    const int span = x.shape(i + 1) - kernel_size_.values[i];
-    if (span < 0)
-      throw Error("{}: the window {} is larger than the input [{}]", type_name(),
-                  kernel_size_.text(), fmt::join(x.shape(), ", "));
-    shape.push_back(span / stride_.values[i] + 1);
+    shape.push_back((x.shape(i + 1) - kernel_size_.values[i]) / stride_.values[i] + 1);
     strides.push_back(element[i + 1] * stride_.values[i]);
   }
   std::vector<int> window_axes;

@@ -84,6 +84,26 @@ TEST(AtomicFile, ReplacesOnCommitOnly) {
   EXPECT_EQ(files_in(folder.path()), 1u);
 }
 
+TEST(AtomicFile, RemovesWhatKilledProcessesLeft) {
+  const TempFolder folder;
+  const auto path = folder.write("a", "old");
+  folder.write("a.12-1.tmp", "part");
+  folder.write("a.4000000000-27.tmp", "part");
+  folder.write("a.b-1.tmp", "no name of ours");
+  folder.write("b.12-1.tmp", "of another file");
+  {
+    AtomicFile other(path);  // at work: its temporary file stays
+    write_file(path, "new");
+    EXPECT_EQ(files_in(folder.path()), 4u);
+    other.write("newer");
+    other.commit();
+  }
+  EXPECT_EQ(read_all(path), "newer");
+  EXPECT_EQ(files_in(folder.path()), 3u);
+  EXPECT_TRUE(fs::exists(folder / "a.b-1.tmp"));
+  EXPECT_TRUE(fs::exists(folder / "b.12-1.tmp"));
+}
+
 TEST(AtomicFile, IsReadableAsAnyNewFile) {
   const TempFolder folder;
   const mode_t mask = ::umask(0022);

@@ -2,9 +2,11 @@
 #include "kernel_testing.h"
 #include "kernels/activations.h"
 #include "kernels/attention.h"
+#include "kernels/conv.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/linear.h"
 #include "kernels/norm.h"
+#include "kernels/pool.h"
 #include "kernels/quantized.h"
 #include "kernels/rope.h"
 #include "support/throws.h"
@@ -77,6 +79,16 @@ TEST(Gradients, Activations) {
       "gelu_approx", [](auto& i) { return gelu_approx(i[0]); },
       [&](auto& i) { return tanh_gelu(i[0]); }, x);
   expect_same_gradients(
+      "tanh", [](auto& i) { return kernels::tanh(i[0]); }, [](auto& i) { return mx::tanh(i[0]); },
+      x);
+  expect_same_gradients(
+      "sigmoid", [](auto& i) { return kernels::sigmoid(i[0]); },
+      [](auto& i) { return mx::sigmoid(i[0]); }, x);
+  const Arrays with_zeros{mx::maximum(x[0], mx::array(-0.5f)) * mx::round(x[0])};
+  expect_same_gradients(
+      "relu", [](auto& i) { return relu(i[0]); },
+      [](auto& i) { return mx::maximum(i[0], mx::array(0.0f)); }, with_zeros);
+  expect_same_gradients(
       "swiglu", [](auto& i) { return swiglu(i[0], i[1]); },
       [&](auto& i) { return plain_silu(i[0]) * i[1]; }, both);
   expect_same_gradients(
@@ -86,6 +98,48 @@ TEST(Gradients, Activations) {
       "geglu_approx", [](auto& i) { return geglu_approx(i[0], i[1]); },
       [&](auto& i) { return tanh_gelu(i[0]) * i[1]; }, both);
   expect_finite_differences("swiglu", [](auto& i) { return swiglu(i[0], i[1]); }, both);
+}
+
+TEST(Gradients, ActivationsOfAnyLayout) {
+  const Arrays x{random({5, 4, 30}, mx::float32, 1)};
+  const auto turned = [](const mx::array& a) { return mx::transpose(a, {2, 0, 1}); };
+  expect_same_gradients(
+      "tanh of a view", [&](auto& i) { return kernels::tanh(turned(i[0])); },
+      [&](auto& i) { return mx::tanh(turned(i[0])); }, x);
+}
+
+TEST(Gradients, SecondDerivatives) {
+  const auto second = [](const F& f, const mx::array& x) {
+    const auto first = [&](const mx::array& v) {
+      return mx::sum(mx::grad([&](const mx::array& u) { return mx::sum(f({u})); })(v) *
+                     random(v.shape(), mx::float32, 3));
+    };
+    return mx::grad(first)(x);
+  };
+  const auto x = random({2, 6, 5, 3}, mx::float32, 1);
+  const auto weight = random({4, 3, 2, 3}, mx::float32, 2);
+  const auto expect = [&](const char* what, const F& kernel, const F& plain) {
+    expect_close(second(kernel, x), second(plain, x), 1e-4, what);
+  };
+  expect(
+      "tanh", [](auto& i) { return kernels::tanh(i[0]); }, [](auto& i) { return mx::tanh(i[0]); });
+  expect(
+      "sigmoid", [](auto& i) { return kernels::sigmoid(i[0]); },
+      [](auto& i) { return mx::sigmoid(i[0]); });
+  expect(
+      "silu", [](auto& i) { return silu(i[0]); }, [](auto& i) { return i[0] * mx::sigmoid(i[0]); });
+  expect(
+      "relu", [](auto& i) { return mx::square(relu(i[0])); },
+      [](auto& i) { return mx::square(mx::maximum(i[0], mx::array(0.0f))); });
+  expect(
+      "conv2d", [&](auto& i) { return mx::square(kernels::conv2d(i[0], weight)); },
+      [&](auto& i) { return mx::square(mx::conv2d(i[0], weight)); });
+  expect(
+      "mean_pool2d", [](auto& i) { return mx::square(mean_pool2d(i[0], {2, 1}, {2, 1})); },
+      [](auto& i) { return mx::square(mx::mean(mx::reshape(i[0], {2, 3, 2, 5, 3}), 2)); });
+  expect(
+      "max_pool2d", [](auto& i) { return mx::square(max_pool2d(i[0], {2, 1}, {2, 1})); },
+      [](auto& i) { return mx::square(mx::max(mx::reshape(i[0], {2, 3, 2, 5, 3}), 2)); });
 }
 
 TEST(Gradients, Norms) {
@@ -187,6 +241,128 @@ TEST(Gradients, Attention) {
       "attention", [](auto& i) { return attention(i[0], i[1], i[2], {.scale = 0.3f}); },
       {random({1, 2, 9, 8}, mx::float32, 22), random({1, 1, 9, 8}, mx::float32, 23),
        random({1, 1, 9, 8}, mx::float32, 24)});
+}
+
+struct ConvCase {
+  mx::Shape x, weight;
+  Conv2dOptions options = {};
+};
+
+TEST(Gradients, Conv2d) {
+  for (const auto& [x, weight, o] :
+       {ConvCase{{3, 9, 8, 1}, {6, 5, 5, 1}, {.padding = {2, 2}}},
+        ConvCase{{2, 7, 6, 6}, {16, 5, 5, 6}},
+        ConvCase{{40, 5, 7, 3}, {37, 3, 2, 3}, {.padding = {1, 1}}},
+        ConvCase{{1, 4, 4, 2}, {1, 1, 1, 2}},
+        ConvCase{{2, 11, 10, 20}, {32, 3, 3, 20}, {.stride = {2, 3}, .padding = {1, 0}}},
+        ConvCase{{2, 9, 12, 4}, {5, 3, 2, 4}, {.stride = {1, 2}, .dilation = {2, 3}}},
+        ConvCase{{2, 8, 8, 3}, {4, 3, 3, 3}, {.stride = {2, 2}, .padding_end = std::array{1, 1}}},
+        ConvCase{{1, 60, 70, 2}, {3, 3, 3, 2}, {.padding = {1, 1}}},  // several bands
+        ConvCase{{2, 5, 5, 2}, {3, 2, 2, 2}, {.padding = {2, 2}}},    // beyond what we do
+        ConvCase{{2, 5, 6, 4}, {6, 3, 3, 2}, {.padding = {1, 1}, .groups = 2}}}) {
+    const std::string what = fmt::format("[{}] by [{}], stride {}", fmt::join(x, ","),
+                                         fmt::join(weight, ","), fmt::join(o.stride, ","));
+    const Arrays in{random(x, mx::float32, 1), random(weight, mx::float32, 2),
+                    random({weight[0]}, mx::float32, 3)};
+    const F kernel = [&](auto& i) { return kernels::conv2d(i[0], i[1], o, {.bias = i[2]}); };
+    const F plain = [&](auto& i) {
+      const auto end = o.padding_end.value_or(o.padding);
+      return mx::conv_general(i[0], i[1], {o.stride[0], o.stride[1]}, {o.padding[0], o.padding[1]},
+                              {end[0], end[1]}, {o.dilation[0], o.dilation[1]}, {1, 1}, o.groups) +
+             i[2];
+    };
+    expect_same_gradients(what, kernel, plain, in);
+    expect_finite_differences(what, kernel, in);
+  }
+}
+
+TEST(Gradients, Conv2dIsTheSameForAnyThreads) {
+  const Arrays in{random({37, 12, 12, 5}, mx::float32, 1), random({19, 3, 3, 5}, mx::float32, 2)};
+  const F f = [](auto& i) { return kernels::conv2d(i[0], i[1], {.padding = {1, 1}}); };
+  for_each_isa([&] {
+    for (const size_t i : {0, 1}) expect_same_for_any_threads([&] { return gradients(f, in)[i]; });
+  });
+}
+
+TEST(Gradients, Conv2dWithoutABiasOrAnInput) {
+  const Arrays in{random({2, 6, 5, 3}, mx::float32, 1), random({4, 3, 3, 3}, mx::float32, 2)};
+  expect_same_gradients(
+      "no bias", [](auto& i) { return kernels::conv2d(i[0], i[1]); },
+      [](auto& i) { return mx::conv2d(i[0], i[1]); }, in);
+  expect_same_gradients(
+      "weights alone", [&](auto& i) { return kernels::conv2d(in[0], i[0]); },
+      [&](auto& i) { return mx::conv2d(in[0], i[0]); }, {in[1]});
+}
+
+// Windows of x as axis 0.
+mx::array windows(const mx::array& x, std::array<int, 2> size, std::array<int, 2> stride) {
+  std::vector<mx::array> shifted;
+  const int h = (x.shape(1) - size[0]) / stride[0] + 1, w = (x.shape(2) - size[1]) / stride[1] + 1;
+  for (int y = 0; y < size[0]; ++y)
+    for (int c = 0; c < size[1]; ++c)
+      shifted.push_back(mx::slice(
+          x, {0, y, c, 0},
+          {x.shape(0), y + (h - 1) * stride[0] + 1, c + (w - 1) * stride[1] + 1, x.shape(3)},
+          {1, stride[0], stride[1], 1}));
+  return mx::stack(shifted, 0);
+}
+
+TEST(Gradients, Pools) {
+  using Pair = std::array<int, 2>;
+  for (const auto& [size, stride] :
+       {std::pair{Pair{2, 2}, Pair{2, 2}}, {{3, 2}, {1, 2}}, {{1, 3}, {2, 1}}, {{2, 2}, {3, 3}}})
+    for (const int channels : {1, 5, 8, 21}) {
+      // Rounded: several elements of a window are the largest.
+      const auto x = mx::round(random({3, 6, 7, channels}, mx::float32, 4, 2));
+      const auto what = [&](const char* name) {
+        return fmt::format("{} {} at {}, {} channels", name, fmt::join(size, "x"),
+                           fmt::join(stride, "x"), channels);
+      };
+      const auto largest = [&](const Arrays& i) { return max_pool2d(i[0], size, stride); };
+      const auto mean = [&](const Arrays& i) { return mean_pool2d(i[0], size, stride); };
+      const auto plain_largest = [&](const Arrays& i) {
+        return mx::max(windows(i[0], size, stride), 0);
+      };
+      const auto plain_mean = [&](const Arrays& i) {
+        return mx::mean(windows(i[0], size, stride), 0);
+      };
+      for_each_isa([&] {
+        expect_close(largest(Arrays{x}), plain_largest(Arrays{x}), 0, what("max_pool2d"));
+        expect_close(mean(Arrays{x}), plain_mean(Arrays{x}), 1e-6, what("mean_pool2d"));
+        expect_same_for_any_threads([&] { return gradients(largest, {x})[0]; });
+        expect_same_for_any_threads([&] { return largest(Arrays{x}); });
+      });
+      expect_same_gradients(what("max_pool2d"), largest, plain_largest, {x});
+      expect_same_gradients(what("mean_pool2d"), mean, plain_mean, {x});
+    }
+}
+
+TEST(Gradients, PoolsOfWhatIsNotANumber) {
+  const auto nan = std::numeric_limits<float>::quiet_NaN();
+  for (int at = 0; at < 4; ++at) {
+    std::vector<float> v{1, 2, 3, 4};
+    v[at] = nan;
+    for_each_isa([&] {
+      EXPECT_TRUE(
+          std::isnan(max_pool2d(mx::array(v.data(), {1, 2, 2, 1}), {2, 2}, {2, 2}).item<float>()));
+    });
+  }
+  const auto low = mx::full({1, 2, 2, 1}, -INFINITY);
+  for_each_isa([&] { EXPECT_EQ(max_pool2d(low, {2, 2}, {2, 2}).item<float>(), -INFINITY); });
+}
+
+TEST(Gradients, PoolsThatDoNotFit) {
+  const auto x = mx::zeros({1, 2, 2, 1});
+  EXPECT_NE(test::error_of([&] {
+              max_pool2d(x, {3, 1}, {1, 1});
+            }).find("max_pool2d: a window of 3x1 at a stride of 1x1 does not fit [1, 2, 2, 1]"),
+            std::string::npos);
+  EXPECT_NE(test::error_of([&] { mean_pool2d(x, {1, 1}, {0, 1}); }).find("stride of 0x1"),
+            std::string::npos);
+  EXPECT_NE(test::error_of([&] {
+              mean_pool2d(mx::zeros({2, 2}), {1, 1}, {1, 1});
+            }).find("expected [N, H, W, C], found [2, 2]"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -72,6 +72,9 @@ TEST_P(RowKernelsTest, ActivationsAreExactToAFewUlps) {
   EXPECT_LE(worst(Activation::gelu, gelu), GetParam() == Isa::generic ? 120 : 8);
   EXPECT_LE(worst(Activation::geglu, gelu), GetParam() == Isa::generic ? 120 : 8);
   EXPECT_LE(worst(Activation::gelu_approx, approx), 150);
+  EXPECT_LE(worst(Activation::tanh, [](double v) { return std::tanh(v); }), 4);
+  EXPECT_LE(worst(Activation::sigmoid, [](double v) { return 1 / (1 + std::exp(-v)); }), 4);
+  EXPECT_EQ(worst(Activation::relu, [](double v) { return std::max(v, 0.0); }), 0);
 }
 
 TEST_P(RowKernelsTest, ExpOverTheWholeRange) {

@@ -1,5 +1,6 @@
 // llm-tool lora as its users run it, on a tiny model.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,8 +44,10 @@ class LoraTool : public ::testing::Test {
     std::string text;
   };
 
-  // Runs it; kills it without warning when it has reported `kill_after` iterations (0: never).
-  Outcome run(const std::vector<std::string>& arguments, int kill_after = 0) const {
+  // Runs it; kills it without warning when it has reported `kill_after` iterations (0: never). No
+  // file may grow beyond `room` bytes (0: no limit), which stands in for a full disk.
+  Outcome run(const std::vector<std::string>& arguments, int kill_after = 0,
+              rlim_t room = 0) const {
     int out[2];
     if (::pipe(out) != 0) throw std::runtime_error("pipe failed");
     std::vector<std::string> words{test::tool("llm-tool"), "lora"};
@@ -57,6 +60,10 @@ class LoraTool : public ::testing::Test {
       ::dup2(out[1], 1);
       ::dup2(out[1], 2);
       ::close(out[0]);
+      const rlimit limit{room, room};
+      if (room > 0 &&
+          (::setrlimit(RLIMIT_FSIZE, &limit) != 0 || std::signal(SIGXFSZ, SIG_IGN) == SIG_ERR))
+        ::_exit(126);
       ::execv(argv[0], argv.data());
       ::_exit(127);
     }
@@ -135,6 +142,8 @@ TEST_F(LoraTool, KilledTenTimesAndResumedIsTheSame) {
   EXPECT_EQ(read_all(folder / "killed" / "checkpoint.safetensors"),
             read_all(folder / "whole" / "checkpoint.safetensors"));
   EXPECT_THAT(read_all(folder / "killed" / "loss.png"), HasSubstr("PNG"));
+  for (const auto& entry : fs::directory_iterator(folder / "killed"))
+    EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
   // Each iteration is reported once.
   std::set<int> seen;
   std::ifstream report(folder / "r.jsonl");
@@ -144,6 +153,23 @@ TEST_F(LoraTool, KilledTenTimesAndResumedIsTheSame) {
     EXPECT_TRUE(seen.insert(j.at("iteration").get<int>()).second) << line;
   }
   EXPECT_EQ(seen.size(), 90u);
+}
+
+TEST_F(LoraTool, FullDiskLeavesTheLastGoodCheckpoint) {
+  ASSERT_EQ(run(train("a"), 5).status, -SIGKILL);
+  const auto file = folder / "a" / "checkpoint.safetensors";
+  const std::string good = read_all(file);
+  ASSERT_FALSE(good.empty());
+  const auto full = run(train("a", {"--resume"}), 0, good.size() / 2);
+  EXPECT_EQ(full.status, 1) << full.text;
+  EXPECT_THAT(full.text, HasSubstr("checkpoint.safetensors: cannot be written"));
+  EXPECT_EQ(read_all(file), good);
+  for (const auto& entry : fs::directory_iterator(folder / "a"))
+    EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
+  // With room again it goes on.
+  const auto rest = run(train("a", {"--resume"}));
+  EXPECT_EQ(rest.status, 0) << rest.text;
+  EXPECT_THAT(rest.text, HasSubstr("Going on after iteration 3"));
 }
 
 TEST_F(LoraTool, TestFuseEvalAndFaults) {
