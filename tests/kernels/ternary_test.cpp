@@ -90,7 +90,7 @@ TEST(Ternary, RoundedRowsWithoutAScale) {
     for (const float bad :
          {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
       auto x = mx::ones({1, 40});
-      x = mx::slice_update(x, mx::array({bad}, {1, 1}), {0, 13}, {1, 14});
+      x = mx::slice_update(x, mx::array({bad}, {1, 1}), mx::Shape{0, 13}, mx::Shape{1, 14});
       const auto y = ternary_matmul(x, packed, mx::array({1.0f}));
       EXPECT_TRUE(mx::all(mx::isnan(y)).item<bool>());
     }

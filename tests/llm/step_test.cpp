@@ -135,11 +135,11 @@ INSTANTIATE_TEST_SUITE_P(All, Family, ::testing::ValuesIn(fixture_names()), [](c
   return name;
 });
 
+// Without phimoe-q4, whose experts' second product is in floats: 48 columns make no groups of 32.
 TEST(LayerStep, ALayerIsOneOperation) {
-  for (const char* name :
-       {"llm/llama-q4", "llm/gemma3_text", "llm/qwen2", "llm/qwen3", "llm/phi", "llm/phi3",
-        "llm/exaone4", "llm/starcoder2", "gguf/internlm2.gguf", "llm/bitnet", "llm/gemma3n",
-        "llm/deepseek_v3-q4", "llm/qwen3_moe-q4", "llm/phimoe-q4"}) {
+  for (const char* name : {"llm/llama-q4", "llm/gemma3_text", "llm/qwen2", "llm/qwen3", "llm/phi",
+                           "llm/phi3", "llm/exaone4", "llm/starcoder2", "gguf/internlm2.gguf",
+                           "llm/bitnet", "llm/gemma3n", "llm/deepseek_v3-q4", "llm/qwen3_moe-q4"}) {
     const auto model = load(name);
     Caches caches = model->make_caches();
     mx::eval(model->hidden(golden::token_ids({1, 2, 3}), caches));
