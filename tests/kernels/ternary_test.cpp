@@ -60,10 +60,10 @@ TEST(Ternary, AllTypesAndLayouts) {
   }
 }
 
-// The error next to the largest sum of magnitudes.
+// kernels/precision.h: about 5e-3 and 1e-4, the root of the mean square next to the length of x.
 TEST(Ternary, RoundedActivations) {
   const auto scale = mx::array({0.37f});
-  for (const auto& [p, tolerance] : {std::pair(Precision::high, 2e-4), {Precision::fast, 2e-2}}) {
+  for (const auto& [p, tolerance] : {std::pair(Precision::high, 1e-4), {Precision::fast, 1e-2}}) {
     const PrecisionScope scope(p);
     for_each_isa([&] {
       for (const int m : {1, 3, 17, 40})
@@ -74,7 +74,8 @@ TEST(Ternary, RoundedActivations) {
             const auto want =
                 mx::matmul(x, mx::transpose(unpack_ternary(packed, mx::float32))) * scale;
             const auto size = mx::sqrt(mx::sum(mx::square(x), -1, true)) * scale;
-            const auto error = mx::max(mx::abs(ternary_matmul(x, packed, scale) - want) / size);
+            auto error =
+                mx::sqrt(mx::mean(mx::square((ternary_matmul(x, packed, scale) - want) / size)));
             EXPECT_LE(error.item<float>(), tolerance) << fmt::format("{} {} {}", m, n, k);
           }
     });

@@ -28,6 +28,7 @@ mx::array through(const Module& m, const mx::array& x) { return dynamic_cast<con
 
 TEST(BitLinear, EqualsItsDequantisedWeights) {
   const auto bits = layer({}, true);
+  const kernels::PrecisionScope exact(kernels::Precision::exact);
   EXPECT_TRUE(near((*bits)(input()), through(*bits->dequantized(mx::float32), input())));
   EXPECT_EQ(bits->num_parameters(), 64u * 8 + 8 + 0);
 }

@@ -128,8 +128,8 @@ TEST_F(EmbedderTool, AFailureLeavesTheOldFile) {
 TEST_F(EmbedderTool, LengthIsTheModelsUnlessAskedFor) {
   const auto length = [&](const std::string& arguments) {
     double sum = 0;
-    for (const Json& x : lines(run("embed bread " + arguments).out).at(0)["embedding"])
-      sum += x.get<double>() * x.get<double>();
+    const Json line = lines(run("embed bread " + arguments).out).at(0);
+    for (const Json& x : line.at("embedding")) sum += x.get<double>() * x.get<double>();
     return std::sqrt(sum);
   };
   EXPECT_NEAR(length(""), 1, 1e-6);  // its modules.json ends with Normalize
