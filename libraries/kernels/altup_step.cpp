@@ -3,8 +3,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/row_kernels.h"
-
 namespace mlxcpp::kernels::step {
 namespace {
 
@@ -15,8 +13,6 @@ struct Room {
   Input::Room router, coefs_input, left_input, right_input, gate_input, own_input;
 };
 thread_local Room room;
-
-constexpr auto kF32 = static_cast<size_t>(FloatType::f32);
 
 }  // namespace
 
@@ -113,8 +109,7 @@ void AltUpPlan::run(const LayerPlan::Step& s, size_t hidden, const Active& activ
   Input in(first, m, hidden, s.precision, room.gate_input);
   float* gated = room.gate.reserve(m * gate.rows);
   multiply(gate, in, gated);
-  row_kernels().activation[static_cast<size_t>(activation)][kF32](gated, s.per_layer, gated,
-                                                                  m * gate.rows);
+  activate(activation, gated, s.per_layer, m * gate.rows);
   Input own_input(gated, m, gate.rows, s.precision, room.own_input);
   float* own = room.own.reserve(m * hidden);
   multiply(projection, own_input, own);

@@ -6,20 +6,17 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
-#include "kernels/activations.h"
 #include "kernels/altup_step.h"
 #include "kernels/latent_step.h"
+#include "kernels/mlp_step.h"
 #include "kernels/moe_step.h"
 #include "kernels/primitive.h"
 #include "kernels/quant_ops.h"
-#include "kernels/row_kernels.h"
 #include "kernels/rows.h"
 #include "kernels/step_parts.h"
 
 namespace mlxcpp::kernels {
 namespace {
-
-constexpr auto kF32 = static_cast<size_t>(FloatType::f32);
 
 using namespace step;
 
@@ -32,16 +29,9 @@ struct AttentionPlan {
   Linear out;
 };
 
-struct MlpPlan {
-  Frame frame;
-  std::vector<Linear> in;
-  std::optional<Norm> inner_norm;
-  Linear down;
-};
-
 // Room that a thread keeps for its next step.
 struct Room {
-  Floats normed, qkv, queries, attended, between, gate, up, branch;
+  Floats normed, qkv, queries, attended, between;
   Input::Room input, inner;
 };
 thread_local Room room;
@@ -59,10 +49,10 @@ struct LayerPlan::Prepared {
   std::optional<MoePlan> moe;
   std::optional<AltUpPlan> altup;
 
-  StepHeads project(const Step& s) const;
+  const float* normed(const Step& s) const;
+  StepHeads project(const Step& s, const float* normed) const;
   void turn(const Step& s, const StepHeads& heads, size_t token) const;
-  void run_attention(const Step& s, const Attend& attend, float* y) const;
-  void run_mlp(const Step& s, const float* x, const float* residual, float* y) const;
+  void run_attention(const Step& s, const float* normed, const Attend& attend, float* y) const;
 };
 
 // ---- Making plans ----
@@ -86,15 +76,7 @@ Signature signature_of(const LayerPart& p) {
   s.number(p.latent.has_value());
   if (p.latent) add_to(s, *p.latent);
   s.number(p.mlp.has_value());
-  if (p.mlp) {
-    s.frame(p.mlp->frame);
-    s.number(static_cast<int>(p.mlp->activation));
-    s.linears(p.mlp->in);
-    s.number(p.mlp->cutoff.has_value());
-    s.number(p.mlp->cutoff.value_or(0.0f));
-    s.norm(p.mlp->inner_norm);
-    s.linear(p.mlp->down);
-  }
+  if (p.mlp) add_to(s, *p.mlp);
   s.number(p.moe.has_value());
   if (p.moe) add_to(s, *p.moe);
   s.number(p.altup.has_value());
@@ -127,22 +109,6 @@ AttentionPlan plan_attention(const AttentionPart& p, size_t hidden, Planner& pla
   return plan;
 }
 
-MlpPlan plan_mlp(const MlpPart& p, size_t hidden, Planner& planner) {
-  MlpPlan plan{.frame = planner.frame(p.frame, hidden)};
-  plan.down = planner.linear(p.down);
-  require(plan.down.rows == hidden);
-  require(p.in.size() == 1 || (p.in.size() == 2 && is_gated(p.activation)));
-  const size_t rows = plan.down.cols * (p.in.size() == 1 && is_gated(p.activation) ? 2 : 1);
-  for (const LinearPart& w : p.in) {
-    plan.in.push_back(planner.linear(w));
-    require(plan.in.back().rows == rows && plan.in.back().cols == hidden);
-    require(!plan.in.back().ternary || p.in.size() == 2 || !is_gated(p.activation));
-    require(plan.in.back().units() == plan.in.front().units());
-  }
-  plan.inner_norm = planner.norm(p.inner_norm, plan.down.cols);
-  return plan;
-}
-
 size_t rows_of(const LinearPart& p) {
   if (p.ternary) {
     require(p.ternary->packed.ndim() == 2);
@@ -170,7 +136,7 @@ std::shared_ptr<const LayerPlan> LayerPlan::make(const LayerPart& part) {
     Planner planner(made->held);
     if (part.attention) made->attention = plan_attention(*part.attention, made->hidden, planner);
     if (part.latent) made->latent = LatentPlan::make(*part.latent, made->hidden, planner);
-    if (part.mlp) made->mlp = plan_mlp(*part.mlp, made->hidden, planner);
+    if (part.mlp) made->mlp = MlpPlan::make(*part.mlp, made->hidden, planner);
     if (part.moe) made->moe = MoePlan::make(*part.moe, made->hidden, planner);
     if (part.altup) made->altup = AltUpPlan::make(*part.altup, made->hidden, planner);
     return std::shared_ptr<const LayerPlan>(new LayerPlan(std::move(made)));
@@ -203,13 +169,17 @@ std::optional<LayerPlan::Heads> LayerPlan::heads() const {
 
 // ---- Steps ----
 
-StepHeads LayerPlan::Prepared::project(const Step& s) const {
+// What attention gets, in the room until the next step.
+const float* LayerPlan::Prepared::normed(const Step& s) const {
+  return attention->frame.normed(s.x, static_cast<size_t>(s.batch) * s.length, hidden, room.normed);
+}
+
+StepHeads LayerPlan::Prepared::project(const Step& s, const float* normed) const {
   const AttentionPart& p = *part.attention;
   const auto H = static_cast<size_t>(p.heads), G = static_cast<size_t>(p.kv_heads),
              D = static_cast<size_t>(p.head_dim);
   const size_t m = static_cast<size_t>(s.batch) * s.length, ld = (p.shared ? H : H + 2 * G) * D;
-  Input in(attention->frame.normed(s.x, m, hidden, room.normed), m, hidden, s.precision,
-           room.input);
+  Input in(normed, m, hidden, s.precision, room.input);
   float* qkv = room.qkv.reserve(m * ld);
   multiply(attention->qkv, in, qkv, ld);
   if (p.shared) return {{qkv, ld, D}, {}, {}};
@@ -246,9 +216,10 @@ void LayerPlan::Prepared::turn(const Step& s, const StepHeads& heads, size_t tok
   rotate(s, token, {{at(heads.q), H, heads.q.head}, {at(heads.k), G, heads.k.head}});
 }
 
-void LayerPlan::Prepared::run_attention(const Step& s, const Attend& attend, float* y) const {
+void LayerPlan::Prepared::run_attention(const Step& s, const float* normed, const Attend& attend,
+                                        float* y) const {
   const size_t m = static_cast<size_t>(s.batch) * s.length;
-  const StepHeads heads = project(s);
+  const StepHeads heads = project(s, normed);
   const size_t width = attention->out.cols;
   parallel_for(m, row_grain(width), [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) turn(s, heads, i);
@@ -261,74 +232,29 @@ void LayerPlan::Prepared::run_attention(const Step& s, const Attend& attend, flo
   attention->frame.finish(s.residual, y, m, hidden);
 }
 
-void LayerPlan::Prepared::run_mlp(const Step& s, const float* x, const float* residual,
-                                  float* y) const {
-  const size_t m = static_cast<size_t>(s.batch) * s.length, width = mlp->down.cols;
-  Input in(mlp->frame.normed(x, m, hidden, room.normed), m, hidden, s.precision, room.input);
-  for (const Linear& w : mlp->in) in.prepare(w);
-  float* gate = room.gate.reserve(m * width);
-  float* up = room.up.reserve(m * width);
-  const bool gated = is_gated(part.mlp->activation), together = gated && mlp->in.size() == 1;
-  const auto activate = row_kernels().activation[static_cast<size_t>(part.mlp->activation)][kF32];
-  const auto& cutoff = part.mlp->cutoff;  // depends on all of the gates
-  const Linear& first = mlp->in[0];
-  const size_t units = together ? width : first.units();
-  const size_t work = hidden * m * (gated ? 2 : 1) * (width / units);
-  parallel_for(units, quant::chunk_rows(units, work), [&](size_t begin, size_t end) {
-    in.multiply(first, begin, end, gate, width);
-    if (together)
-      in.multiply(first, width + begin, width + end, up - width, width);
-    else if (gated)
-      in.multiply(mlp->in[1], begin, end, up, width);
-    const auto apply = [&](size_t from, size_t to) {
-      for (size_t i = 0; i < m; ++i) {
-        float* row = gate + i * width + from;
-        activate(row, gated ? up + i * width + from : row, row, to - from);
-      }
-    };
-    if (cutoff) return;
-    if (together)
-      apply(begin, end);
-    else
-      first.ranges(begin, end, apply);
-  });
-  if (cutoff)
-    for (size_t i = 0; i < m; ++i) {
-      float* row = gate + i * width;
-      keep_largest(row, row, width, *cutoff);
-      activate(row, gated ? up + i * width : row, row, width);
-    }
-  if (mlp->inner_norm) mlp->inner_norm->rows(gate, gate, m, width);
-  Input activated(gate, m, width, s.precision, room.inner);
-  multiply(mlp->down, activated, y);
-  mlp->frame.finish(residual, y, m, hidden);
-}
-
 void LayerPlan::run(const Step& s, const Attend& attend) const {
   const Prepared& p = *prepared_;
+  const size_t m = static_cast<size_t>(s.batch) * s.length;
   if (p.altup) {
-    const auto m = static_cast<size_t>(s.batch) * s.length;
     p.altup->run(s, p.hidden, [&](const float* x, float* y) {
       Step inner = s;
       inner.x = inner.residual = x;
-      const float* normed = p.attention->frame.normed(x, m, p.hidden, room.branch);
+      const float* normed = p.normed(inner);
       float* h = room.between.reserve(m * p.hidden);
-      p.run_attention(inner, attend, h);
+      p.run_attention(inner, normed, attend, h);
       p.altup->add_laurel(normed, h, m, p.hidden, s.precision);
-      p.run_mlp(inner, h, h, y);
+      p.mlp->run(h, h, y, m, p.hidden, s.precision);
     });
     return;
   }
-  const auto experts = [&](const float* x, const float* residual) {
-    p.moe->run(x, residual, s.y, static_cast<size_t>(s.batch) * s.length, p.hidden, s.precision);
-  };
   const auto feed_forward = [&](const float* x, const float* residual) {
-    p.moe ? experts(x, residual) : p.run_mlp(s, x, residual, s.y);
+    p.moe ? p.moe->run(x, residual, s.y, m, p.hidden, s.precision)
+          : p.mlp->run(x, residual, s.y, m, p.hidden, s.precision);
   };
   if (!p.attention && !p.latent) return feed_forward(s.x, s.residual);
   const bool alone = !p.mlp && !p.moe;
-  float* h = alone ? s.y : room.between.reserve(static_cast<size_t>(s.batch) * s.length * p.hidden);
-  p.latent ? p.latent->run(s, attend, p.hidden, h) : p.run_attention(s, attend, h);
+  float* h = alone ? s.y : room.between.reserve(m * p.hidden);
+  p.latent ? p.latent->run(s, attend, p.hidden, h) : p.run_attention(s, p.normed(s), attend, h);
   if (!alone) feed_forward(p.part.side_by_side ? s.x : h, h);
 }
 

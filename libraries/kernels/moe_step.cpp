@@ -3,8 +3,6 @@
 #include <cstring>
 #include <numeric>
 
-#include "kernels/row_kernels.h"
-
 namespace mlxcpp::kernels {
 
 void add_weighed(const float* x, float weight, float* sum, size_t n) {
@@ -16,16 +14,11 @@ namespace {
 
 // What a thread keeps for its next step.
 struct Room {
-  Floats normed, logits, weights, gathered, gate, up, answers, shared_gate, shared_up, shared;
-  Input::Room input, rows, inner, shared_inner;
+  Floats normed, logits, weights, gathered, gate, up, answers, shared;
+  Input::Room input, rows, inner;
   std::vector<uint32_t> experts, order, place;
 };
 thread_local Room room;
-
-void activate(Activation a, float* gate, const float* up, size_t n) {
-  row_kernels().activation[static_cast<size_t>(a)][static_cast<size_t>(FloatType::f32)](gate, up,
-                                                                                        gate, n);
-}
 
 // Rows of one expert, in the order of `order`.
 struct Segment {
@@ -52,13 +45,10 @@ MoePlan MoePlan::make(const MoePart& p, size_t hidden, Planner& planner) {
     require(s->count == count && s->rows == width && s->cols() == hidden);
   require(plan.down.count == count && plan.down.rows == hidden);
   if (!p.shared) return plan;
-  const MlpPart& s = *p.shared;
-  require(s.in.size() == 2 && is_gated(s.activation) && !s.inner_norm);
-  plan.shared = Shared{planner.linear(s.in[0]), planner.linear(s.in[1]), planner.linear(s.down),
-                       s.activation};
-  for (const Linear* w : {&plan.shared->gate, &plan.shared->up})
-    require(w->rows == plan.shared->down.cols && w->cols == hidden && !w->ternary);
-  require(plan.shared->down.rows == hidden && !plan.shared->down.ternary);
+  const MlpPart& s = *p.shared;  // no others are tested here
+  require(s.in.size() == 2 && is_gated(s.activation) && !s.inner_norm && !s.down.ternary);
+  for (const LinearPart& w : s.in) require(!w.ternary);
+  plan.shared = MlpPlan::make(s, hidden, planner);
   return plan;
 }
 
@@ -132,20 +122,8 @@ void MoePlan::run(const float* x, const float* residual, float* y, size_t m, siz
   }
 
   if (shared) {
-    const size_t inside = shared->down.cols;
-    float* g = room.shared_gate.reserve(m * inside);
-    float* u = room.shared_up.reserve(m * inside);
-    in.prepare(shared->gate);
-    in.prepare(shared->up);
-    parallel_for(inside, quant::chunk_rows(inside, 2 * hidden * m), [&](size_t begin, size_t end) {
-      in.multiply(shared->gate, begin, end, g, inside);
-      in.multiply(shared->up, begin, end, u, inside);
-      for (size_t i = 0; i < m; ++i)
-        activate(shared->activation, g + i * inside + begin, u + i * inside + begin, end - begin);
-    });
-    Input activated(g, m, inside, precision, room.shared_inner);
     float* answer = room.shared.reserve(m * hidden);
-    multiply(shared->down, activated, answer);
+    shared->multiply(in, answer, precision);
     for (size_t i = 0; i < m * hidden; ++i) y[i] = y[i] + answer[i];
   }
   frame.finish(residual, y, m, hidden);
@@ -159,10 +137,7 @@ void add_to(Signature& s, const MoePart& p) {
   for (const QuantizedMatrix* w : {&p.gate, &p.up, &p.down}) s.matrix(*w);
   s.number(static_cast<int>(p.activation));
   s.number(p.shared.has_value());
-  if (!p.shared) return;
-  s.number(static_cast<int>(p.shared->activation));
-  s.linears(p.shared->in);
-  s.linear(p.shared->down);
+  if (p.shared) add_to(s, *p.shared);
 }
 
 }  // namespace step

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "kernels/step_parts.h"
+#include "kernels/mlp_step.h"
 
 namespace mlxcpp::kernels::step {
 
@@ -16,11 +16,7 @@ struct MoePlan {
   std::vector<float> correction_bias;  // empty: none
   Stack gate, up, down;
   Activation activation = Activation::swiglu;
-  struct Shared {
-    Linear gate, up, down;
-    Activation activation = Activation::swiglu;
-  };
-  std::optional<Shared> shared;
+  std::optional<MlpPlan> shared;
 
   static MoePlan make(const MoePart& p, size_t hidden, Planner& planner);
 

@@ -244,6 +244,10 @@ void multiply(const Linear& w, Input& in, float* y) {
                [&](size_t begin, size_t end) { in.multiply(w, begin, end, y, w.rows); });
 }
 
+void activate(Activation activation, float* gate, const float* up, size_t n) {
+  row_kernels().activation[static_cast<size_t>(activation)][kF32](gate, up, gate, n);
+}
+
 // ---- Rotation ----
 
 void rotate(const LayerPlan::Step& s, size_t token, std::initializer_list<Turned> heads) {

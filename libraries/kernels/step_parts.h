@@ -126,6 +126,9 @@ class Input {
 void multiply(const std::vector<Linear>& weights, Input& in, float* y, size_t ldy);
 void multiply(const Linear& w, Input& in, float* y);
 
+// gate = activation(gate, up); up is not read by activations that are not gated.
+void activate(Activation activation, float* gate, const float* up, size_t n);
+
 // f(job, begin, end) over the rows [0, rows) of each of `jobs` jobs, in chunks.
 template <class F>
 void for_chunks(size_t jobs, size_t rows, size_t work_per_row, F&& f) {

@@ -52,6 +52,7 @@ class GatedActivation {
  public:
   explicit GatedActivation(std::string_view name);
   mx::array operator()(const mx::array& gate, const mx::array& up) const;
+  ActivationFn of_gate() const { return act_; }
 
  private:
   using Fused = mx::array (*)(const mx::array& gate, const mx::array& up);

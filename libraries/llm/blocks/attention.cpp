@@ -160,7 +160,7 @@ bool Attention::set_step_part(kernels::LayerPart& layer) const {
 
 std::optional<StepAttention::StepCall> Attention::step_call(int L, const KVCache& cache) const {
   if (!rope_) return StepCall{std::nullopt, attention_};
-  auto rope = step_rope(*rope_, L, cache);
+  auto rope = step_rope(*rope_, cache.positions(), L, cache.expected());
   if (!rope) return std::nullopt;
   return StepCall{std::move(rope), attention_};
 }

@@ -122,7 +122,7 @@ bool LatentAttention::set_step_part(kernels::LayerPart& layer) const {
 
 std::optional<StepAttention::StepCall> LatentAttention::step_call(int L,
                                                                   const KVCache& cache) const {
-  auto rope = step_rope(*rope_, L, cache);
+  auto rope = step_rope(*rope_, cache.positions(), L, cache.expected());
   if (!rope) return std::nullopt;
   return StepCall{std::move(rope), attention_};
 }

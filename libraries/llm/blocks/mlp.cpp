@@ -3,6 +3,7 @@
 #include "llm/blocks/step.h"
 
 namespace mlxcpp::llm {
+namespace {
 
 std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated) {
   using A = kernels::Activation;
@@ -13,8 +14,6 @@ std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated) {
   if (f == static_cast<nn::ActivationFn>(nn::relu2)) return gated ? A::relu2_glu : A::relu2;
   return std::nullopt;
 }
-
-namespace {
 
 std::optional<kernels::MlpPart> mlp_part(std::optional<kernels::Activation> activation,
                                          std::initializer_list<const nn::Child<nn::Linear>*> in,
@@ -35,10 +34,13 @@ std::optional<kernels::MlpPart> mlp_part(std::optional<kernels::Activation> acti
 
 }  // namespace
 
+std::optional<kernels::Activation> gated_kernel(const nn::GatedActivation& act) {
+  return kernel_of(act.of_gate(), true);
+}
+
 GatedMLP::GatedMLP(int hidden_size, int intermediate_size, const std::string& hidden_act, bool bias,
                    const DecoderNames& names)
     : act_(hidden_act),
-      plain_act_(nn::activation_from_name(hidden_act)),
       gate_proj(this, names.gate_proj, nn::absent),
       up_proj(this, names.up_proj, nn::absent),
       gate_up_proj(this, names.gate_up_proj, nn::absent),
@@ -62,8 +64,7 @@ mx::array GatedMLP::operator()(const mx::array& x) const {
 }
 
 std::optional<kernels::MlpPart> GatedMLP::step_part() const {
-  auto part =
-      mlp_part(kernel_of(plain_act_, true), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
+  auto part = mlp_part(gated_kernel(act_), {&gate_proj, &up_proj, &gate_up_proj}, *down_proj);
   if (!part || !inner_norm) return part;
   part->inner_norm = llm::step_part(*inner_norm);
   return part->inner_norm ? part : std::nullopt;

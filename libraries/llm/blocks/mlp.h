@@ -10,9 +10,8 @@ namespace mlxcpp::llm {
 
 namespace mx = mlx::core;
 
-// An activation as kernels name it, that of a gate times the other half if `gated`; none: they have
-// none.
-std::optional<kernels::Activation> kernel_of(nn::ActivationFn f, bool gated);
+// An activation as kernels name it; none: they have none.
+std::optional<kernels::Activation> gated_kernel(const nn::GatedActivation& act);
 
 // down(act(gate(x)) * up(x)): SwiGLU and its kin (arXiv 2002.05202).
 class GatedMLP : public nn::Layer {
@@ -29,7 +28,6 @@ class GatedMLP : public nn::Layer {
 
  private:
   const nn::GatedActivation act_;
-  const nn::ActivationFn plain_act_;  // what act_ applies to the gate
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, gate_up_proj;  // two, or one

@@ -31,7 +31,7 @@ void RoutingOptions::check(const std::string& where) const {
 MoE::MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o)
     : routing_(o.routing),
       choice_(expert_choice(o.routing)),
-      act_(nn::activation_from_name(hidden_act)),
+      act_(hidden_act),
       gate(this, o.gate, hidden_size, o.routing.num_experts, o.router_bias),
       correction_bias(this, o.correction_bias, nn::absent),
       switch_mlp(this, o.switch_mlp, hidden_size, o.moe_intermediate_size, o.routing.num_experts,
@@ -56,7 +56,7 @@ mx::array MoE::operator()(const mx::array& x) const {
 
 std::optional<kernels::MoePart> MoE::step_part() const {
   const auto router = llm::step_part(*gate);
-  const auto activation = kernel_of(act_, true);
+  const auto activation = gated_kernel(act_);
   if (!router || !activation || shared_expert_gate) return std::nullopt;
   auto gates = step_stack(*switch_mlp->gate_proj), ups = step_stack(*switch_mlp->up_proj),
        downs = step_stack(*switch_mlp->down_proj);

@@ -78,7 +78,7 @@ class MoE : public nn::Layer {
  private:
   const RoutingOptions routing_;
   const std::shared_ptr<const kernels::ExpertChoice> choice_;
-  const nn::ActivationFn act_;
+  const nn::GatedActivation act_;
 
  public:
   nn::Child<nn::Linear> gate;

@@ -114,9 +114,9 @@ std::optional<kernels::QuantizedMatrix> step_stack(const nn::SwitchLinear& layer
   return static_cast<const nn::QuantizedSwitchLinear&>(layer).matrix();
 }
 
-std::optional<kernels::StepRope> step_rope(const nn::RoPE& rope, int L, const KVCache& cache) {
-  auto at = cache.positions();
-  auto table = rope.table_for(at, L, cache.expected());
+std::optional<kernels::StepRope> step_rope(const nn::RoPE& rope, kernels::Positions at, int L,
+                                           int expected) {
+  auto table = rope.table_for(at, L, expected);
   if (!table) return std::nullopt;
   return kernels::StepRope{rope.dims(), rope.traditional(), table->inv_freq, table->scale,
                            std::move(at)};

@@ -48,8 +48,10 @@ class StepAttention {
   virtual std::optional<StepCall> step_call(int L, const KVCache& cache) const = 0;
 };
 
-// A step's rope; none where it has no table for that (rope by other rules).
-std::optional<kernels::StepRope> step_rope(const nn::RoPE& rope, int L, const KVCache& cache);
+// A step's rope of L tokens from `at` on, `expected` of them in all (KVCache::expected()); none
+// where it has no table for that (rope by other rules).
+std::optional<kernels::StepRope> step_rope(const nn::RoPE& rope, kernels::Positions at, int L,
+                                           int expected);
 
 // The steps of one layer, which owns it: it keeps what it has prepared until a weight changes.
 class LayerStep {

@@ -170,11 +170,9 @@ struct SharedAttention final : nn::Module {
     return (part.k_norm = step_part(*k_norm)).has_value();
   }
   std::optional<StepAttention::StepCall> step_call(int L, const Pass& pass) const {
-    auto table = rope_->table_for(pass.at, L, 0);
-    if (!table) return std::nullopt;
-    return StepAttention::StepCall{kernels::StepRope{rope_->dims(), rope_->traditional(),
-                                                     table->inv_freq, table->scale, pass.at},
-                                   attention_};
+    auto rope = step_rope(*rope_, pass.at, L, 0);
+    if (!rope) return std::nullopt;
+    return StepAttention::StepCall{std::move(rope), attention_};
   }
 
  private:
@@ -226,7 +224,6 @@ struct SparseMLP final : nn::Module {
       : sparsity_(c.activation_sparsity_pattern[index]),
         cutoff_(static_cast<float>(normal_quantile(sparsity_ > 0 ? sparsity_ : 0.5))),
         act_(c.hidden_act),
-        plain_act_(nn::activation_from_name(c.hidden_act)),
         gate_proj(this, "gate_proj", c.hidden_size, c.intermediate_sizes[index]),
         up_proj(this, "up_proj", c.hidden_size, c.intermediate_sizes[index]),
         down_proj(this, "down_proj", c.intermediate_sizes[index], c.hidden_size) {}
@@ -238,7 +235,7 @@ struct SparseMLP final : nn::Module {
   }
 
   bool set_step_part(kernels::LayerPart& layer) const {
-    const auto activation = kernel_of(plain_act_, true);
+    const auto activation = gated_kernel(act_);
     auto gate = step_part(*gate_proj), up = step_part(*up_proj), down = step_part(*down_proj);
     if (!activation || !gate || !up || !down) return false;
     kernels::MlpPart& part = layer.mlp.emplace();
@@ -253,7 +250,6 @@ struct SparseMLP final : nn::Module {
   const double sparsity_;
   const float cutoff_;
   const nn::GatedActivation act_;
-  const nn::ActivationFn plain_act_;
 
  public:
   nn::Child<nn::Linear> gate_proj, up_proj, down_proj;
@@ -348,7 +344,6 @@ struct Layer final : nn::Module {
       : active_(c.altup_active_idx),
         scaled_(c.altup_correct_scale),
         act_(c.hidden_act),
-        plain_act_(nn::activation_from_name(c.hidden_act)),
         self_attn(this, "self_attn", c, index),
         mlp(this, "mlp", c, index),
         input_layernorm(this, "input_layernorm", c.hidden_size, c.rms_norm_eps),
@@ -402,7 +397,7 @@ struct Layer final : nn::Module {
     kernels::AltUpPart& a = part.altup.emplace();
     auto gate = step_part(*per_layer_input_gate), projection = step_part(*per_layer_projection);
     auto norm = step_part(*post_per_layer_input_norm);
-    const auto activation = kernel_of(plain_act_, true);
+    const auto activation = gated_kernel(act_);
     if (!gate || !projection || !norm || !activation) return false;
     a.gate = std::move(*gate);
     a.projection = std::move(*projection);
@@ -419,7 +414,6 @@ struct Layer final : nn::Module {
   const int active_;
   const bool scaled_;
   const nn::GatedActivation act_;
-  const nn::ActivationFn plain_act_;
   const LayerStep step_;
 
  public:
