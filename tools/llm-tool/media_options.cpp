@@ -4,6 +4,9 @@
 
 #include "core/error.h"
 #include "support/options.h"
+#include "vlm/media/film.h"
+#include "vlm/media/picture.h"
+#include "vlm/media/sound.h"
 
 namespace mlxcpp::tools {
 
@@ -22,11 +25,14 @@ void MediaInputOptions::add(CLI::App& app) {
   app.add_option("--max-frames", media.max_frames, "and at most that many")
       ->check(positive_number());
   app.add_option("--max-pixels", media.max_pixels,
-                 "refuse larger pictures [178956970] and frames of films [67108864]")
+                 fmt::format("refuse larger pictures [{}] and frames of films [{}]",
+                             media::PictureOptions().max_pixels, media::FilmOptions().max_pixels))
       ->check(positive_number());
-  app.add_option("--max-film-frames", media.max_film_frames, "refuse longer films [262144]")
+  app.add_option("--max-film-frames", media.max_film_frames,
+                 fmt::format("refuse longer films [{}]", media::FilmOptions().max_frames))
       ->check(positive_number());
-  app.add_option("--max-sound-seconds", media.max_sound_seconds, "refuse longer sounds [1800]")
+  app.add_option("--max-sound-seconds", media.max_sound_seconds,
+                 fmt::format("refuse longer sounds [{}]", media::SoundOptions().max_seconds))
       ->check(positive_number());
 }
 

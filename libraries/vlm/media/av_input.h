@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "vlm/media/film.h"
 
 extern "C" {
 #include <libavcodec/avcodec.h>
@@ -49,7 +50,7 @@ class AvInput {
   // `kind` is what is looked for, "sound" or "film" in messages. Error when there is none. The
   // bytes must outlive the object. Frames of more than `max_pixels` are not decoded.
   AvInput(std::span<const std::byte> bytes, std::string_view where, AVMediaType type,
-          size_t max_pixels = size_t{1} << 26);
+          size_t max_pixels = FilmOptions().max_pixels);
   AvInput(const AvInput&) = delete;
   AvInput& operator=(const AvInput&) = delete;
 
