@@ -13,6 +13,7 @@
 #include "lm_common/test_tokenizer.h"
 #include "support/temp_folder.h"
 #include "tests/support/paths.h"
+#include "tests/support/shell.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::adapters {
@@ -33,17 +34,10 @@ class AdapterOption : public ::testing::Test {
     mlxcpp::testing::write_test_tokenizer(folder.path());
   }
 
-  struct Outcome {
-    int status;
-    std::string out, error;
-  };
-  Outcome run(const std::string& arguments, const std::string& before = "") const {
-    const fs::path out = scratch / "out", error = scratch / "error";
-    const std::string command =
-        fmt::format("{} XDG_STATE_HOME='{}' '{}' {} >'{}' 2>'{}'", before, scratch.path().string(),
-                    test::tool("llm-tool"), arguments, out.string(), error.string());
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(error)};
+  test::Outcome run(const std::string& arguments, const std::string& before = "") const {
+    return test::shell(fmt::format("{} XDG_STATE_HOME='{}' '{}' {}", before,
+                                   scratch.path().string(), test::tool("llm-tool"), arguments),
+                       scratch);
   }
   std::string model() const { return "--model '" + folder.path().string() + "' -t 0 -m 8 -q "; }
   static std::string adapter(const char* fixture) {
@@ -51,7 +45,7 @@ class AdapterOption : public ::testing::Test {
   }
   // Tokens of the answer to "Hello".
   Json tokens(const std::string& options) const {
-    const Outcome outcome = run("eval " + model() + options + " --prompt Hello --json");
+    const test::Outcome outcome = run("eval " + model() + options + " --prompt Hello --json");
     EXPECT_EQ(outcome.status, 0) << outcome.error;
     return parse_json(outcome.out, "--json").at("tokens");
   }
@@ -85,9 +79,9 @@ TEST_F(AdapterOption, SwitchesInAChat) {
   const std::string lines =
       "printf 'Hello\\n/reset\\n/adapter two\\nHello\\n/reset\\n/adapter "
       "one\\nHello\\n/reset\\n/adapter\\nHello\\n' |";
-  const Outcome chat = run("chat " + model() + "--adapter one=" + adapter("llama-lora") +
-                               "--adapter two=" + adapter("llama-dora"),
-                           lines);
+  const test::Outcome chat = run("chat " + model() + "--adapter one=" + adapter("llama-lora") +
+                                     "--adapter two=" + adapter("llama-dora"),
+                                 lines);
   ASSERT_EQ(chat.status, 0) << chat.error;
   std::vector<std::string> parts;  // between the lines that tell the adapter
   for (size_t begin = 0; begin <= chat.out.size();) {
@@ -111,7 +105,7 @@ TEST_F(AdapterOption, ThatDoesNotFitIsOneLine) {
   for (const std::string& options :
        {"--adapter " + adapter("qwen3_moe-lora"), std::string("--adapter /no/such/folder"),
         "--adapter a=" + adapter("llama-lora") + "--adapter b=" + adapter("llama-dora")}) {
-    const Outcome outcome = run("eval " + model() + options + " --prompt Hello");
+    const test::Outcome outcome = run("eval " + model() + options + " --prompt Hello");
     EXPECT_EQ(outcome.status, 1) << options;
     EXPECT_EQ(std::count(outcome.error.begin(), outcome.error.end(), '\n'), 1) << outcome.error;
   }
@@ -121,7 +115,7 @@ TEST_F(AdapterOption, ToolsThatCannotBe) {
   scratch.write("bad.json", "{\"name\": \"not a list\"}");
   scratch.write("good.json", "[{\"name\": \"f\", \"parameters\": {\"type\": \"object\"}}]");
   const auto fault = [&](const std::string& options) {
-    const Outcome outcome = run("eval " + model() + options + " --prompt Hello");
+    const test::Outcome outcome = run("eval " + model() + options + " --prompt Hello");
     EXPECT_EQ(outcome.status, 1) << options;
     return outcome.error;
   };

