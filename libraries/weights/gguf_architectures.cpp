@@ -195,21 +195,26 @@ void granitemoe(const GgufFile& g, Json& c) {
 
 void olmo(const GgufFile& g, Json& c) { copy<float>(g, "attention.clamp_kqv", c, "clip_qkv"); }
 
-// The converter cuts the gate's rows from those of the other half.
+// Its config.json has names of its own. The converter cuts the gate's rows from the other half's.
 void openelm(const GgufFile& g, Json& c) {
   const double width = c["hidden_size"].get<double>();
+  for (const char* other : {"attention_bias", "mlp_bias", "intermediate_size",
+                            "num_attention_heads", "num_key_value_heads"})
+    c.erase(other);
+  const std::pair<const char*, const char*> names[] = {
+      {"hidden_size", "model_dim"},         {"num_hidden_layers", "num_transformer_layers"},
+      {"hidden_act", "activation_fn_name"}, {"max_position_embeddings", "max_context_length"},
+      {"rope_theta", "rope_freq_constant"}, {"tie_word_embeddings", "share_input_output_layers"}};
+  for (const auto& [usual, published] : names) {
+    c[published] = c[usual];
+    c.erase(usual);
+  }
   for (const int rows : g.need<std::vector<int>>(key(g, "feed_forward_length")))
     c["ffn_multipliers"].push_back(rows / width);
   c["ffn_dim_divisor"] = 1;
   c["ffn_gate_apart"] = true;
   c["num_query_heads"] = g.need<std::vector<int>>(key(g, "attention.head_count"));
   c["num_kv_heads"] = g.need<std::vector<int>>(key(g, "attention.head_count_kv"));
-  c["model_dim"] = c["hidden_size"];
-  c["num_transformer_layers"] = c["num_hidden_layers"];
-  c["activation_fn_name"] = c["hidden_act"];
-  c["max_context_length"] = c["max_position_embeddings"];
-  c["rope_freq_constant"] = c["rope_theta"];
-  c["share_input_output_layers"] = c["tie_word_embeddings"];
   c["normalize_qk_projections"] = has_tensor(g, "blk.0.attn_q_norm.weight");
 }
 

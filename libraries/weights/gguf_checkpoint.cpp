@@ -178,7 +178,7 @@ Checkpoint load_checkpoint(const GgufFile& g) {
   Checkpoint out;
   out.config = load_config(g);
   out.bytes = g.bytes();
-  const int layers = out.config["num_hidden_layers"].get<int>();
+  const int layers = positive(g, fmt::format("{}.block_count", a.name));
   for (const auto& [name, tensor] : g.tensors()) {
     if (is_config(name)) continue;
     const TensorName parts = split_name(name);
