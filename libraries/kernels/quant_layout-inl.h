@@ -50,6 +50,23 @@ constexpr int step_bytes(Planes planes) {
   return planes == Planes::real ? kRealBytes : sums_at(planes) + kVectorBytes;
 }
 
+// Where eight integers of kBits bits (at most 8), from number `first` of a run on, lie among 16
+// bytes in which the run begins at byte `start`: for each the two bytes of a word, and what moves
+// it to the word's highest bits.
+template <int kBits>
+struct BitWords {
+  constexpr BitWords(int first, int start) : bytes(), factors() {
+    for (int i = 0; i < 8; ++i) {
+      const int bit = (first + i) * kBits, byte = start + bit / 8;
+      bytes[2 * i] = static_cast<uint8_t>(byte);
+      bytes[2 * i + 1] = static_cast<uint8_t>(byte < 15 ? byte + 1 : 0x80);  // 0x80: zero
+      factors[i] = static_cast<uint16_t>(1u << (16 - kBits - bit % 8));
+    }
+  }
+  uint8_t bytes[16];
+  uint16_t factors[8];
+};
+
 // For many rows of activations, weight rows are unpacked to panels of two vectors' worth of rows.
 // Per step the 32-bit lanes of q[0], then of q[1] (or of their four vectors of words), each of all
 // rows side by side; per group (or subgroup) the rows' scales and minima. For real planes floats

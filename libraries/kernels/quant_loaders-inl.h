@@ -7,8 +7,10 @@ namespace mlxcpp::kernels::quant {
 namespace {
 
 template <class T>
-struct LoaderOf {
-  using type = LoadPlain<T>;
+struct LoaderOf;
+template <int kBits>
+struct LoaderOf<Affine<kBits>> {
+  using type = LoadAffineBits<kBits>;
 };
 template <>
 struct LoaderOf<Affine<4>> {
@@ -21,6 +23,10 @@ struct LoaderOf<Affine<8>> {
 template <>
 struct LoaderOf<MxFp4> {
   using type = LoadMxFp4;
+};
+template <>
+struct LoaderOf<NvFp4> {
+  using type = LoadNvFp4;
 };
 template <>
 struct LoaderOf<Q4_0> {
@@ -41,6 +47,14 @@ struct LoaderOf<Q5_1> {
 template <>
 struct LoaderOf<Q8_0> {
   using type = LoadQ8_0;
+};
+template <>
+struct LoaderOf<Q2_K> {
+  using type = LoadK2<Q2_K>;
+};
+template <>
+struct LoaderOf<Q3_K> {
+  using type = LoadK2<Q3_K>;
 };
 template <>
 struct LoaderOf<Q4_K> {

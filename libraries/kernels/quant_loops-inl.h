@@ -2,8 +2,7 @@
 // of results. Included last in the file of an instruction set, which defines
 //   Floats, zero(), reduce(Floats)    a vector of kLanes floats, and the sum of its lanes
 //   Loader<T>                         how a type is read: kOrder; kSteps, read together as a unit
-//   of
-//                                     kUnitBytes (0: not worth fetching ahead); load()
+//                                     of kUnitBytes; load()
 //   pack_planes_step, pack_real_step  activations of a step
 //   add_step                          one step of one weight row times one row of activations
 //   store_panel_step                  a step of kLanes weight rows, into a panel

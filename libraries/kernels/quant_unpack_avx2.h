@@ -9,6 +9,7 @@ inline constexpr bool kWords = true;
 }  // namespace
 }  // namespace mlxcpp::kernels::quant
 
+#include "kernels/quant_k_scales_avx.h"
 #include "kernels/quant_layout-inl.h"
 
 // The types as AVX2 reads them, a step of 64 weights at a time. Bytes have no sign, as in
@@ -166,13 +167,7 @@ struct LoadK4 {
   void load(const Row& row, int unit, int, Step* out) const {
     constexpr bool kFive = T::kBytes == Q5_K::kBytes;
     const uint8_t* p = row.p + static_cast<size_t>(unit) * T::kBytes;
-    uint32_t s[3];
-    __builtin_memcpy(s, p + 4, 12);
-    const __m128i packed =
-        _mm_set_epi32(static_cast<int>((s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030)),
-                      static_cast<int>(s[1] & 0x3f3f3f3f),
-                      static_cast<int>((s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030)),
-                      static_cast<int>(s[0] & 0x3f3f3f3f));
+    const __m128i packed = k_scales_mins(p + 4);
     const __m256 scales = _mm256_mul_ps(_mm256_set1_ps(load_f16(p)),
                                         _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(packed)));
     const __m256 mins =
@@ -223,6 +218,56 @@ struct LoadQ6K {
                   &o[1]);
       o[0].scale = lanes_of_subgroups(scales, 0);
       o[1].scale = lanes_of_subgroups(scales, 1);
+    }
+  }
+};
+
+// q2_k and q3_k: two bits of each integer in qs, the third of q3_k in hmask.
+template <class T>
+struct LoadK2 {
+  static constexpr Order kOrder = Order::sixteens;
+  static constexpr int kSteps = 4, kUnitBytes = T::kBytes;
+
+  explicit LoadK2(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int unit, int, Step* out) const {
+    constexpr bool kThree = T::kBytes == Q3_K::kBytes;
+    const uint8_t* p = row.p + static_cast<size_t>(unit) * T::kBytes;
+    const __m256i three = _mm256_set1_epi8(3);
+    const __m256 d = _mm256_set1_ps(load_f16(p + (kThree ? 108 : 80)));
+    __m256i hmask = _mm256_setzero_si256();
+    __m128i scales, mins = _mm_setzero_si128();
+    if constexpr (kThree) {
+      hmask = load32(p);
+      scales = q3_k_scales(p + 96);
+    } else {
+      const __m128i both = load_16(p), fifteen = _mm_set1_epi8(15);
+      scales = _mm_and_si128(both, fifteen);
+      mins = _mm_and_si128(_mm_srli_epi16(both, 4), fifteen);
+    }
+    for (int half = 0; half < 2; ++half) {
+      const auto eight = [&](__m128i bytes, __m256 factor) {
+        const __m128i these = half == 0 ? bytes : _mm_unpackhi_epi64(bytes, bytes);
+        return _mm256_mul_ps(factor, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(these)));
+      };
+      const __m256 scale = eight(scales, d);
+      const __m256i v = load32(p + (kThree ? 32 : 16) + 32 * half);
+      const auto group = [&](int i) {
+        const __m256i q = _mm256_and_si256(_mm256_srli_epi16(v, 2 * i), three);
+        if constexpr (!kThree) return q;
+        const __m256i bit = _mm256_set1_epi8(static_cast<char>(1 << (4 * half + i)));
+        const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(hmask, bit), bit);
+        return _mm256_or_si256(q, _mm256_and_si256(set, _mm256_set1_epi8(4)));
+      };
+      Step* o = out + 2 * half;
+      to_sixteens(group(0), group(1), &o[0]);
+      to_sixteens(group(2), group(3), &o[1]);
+      for (int i = 0; i < 2; ++i) o[i].scale = lanes_of_subgroups(scale, i);
+      if constexpr (T::kHasMin) {
+        const __m256 min = eight(mins, _mm256_set1_ps(-load_f16(p + 82)));
+        for (int i = 0; i < 2; ++i) o[i].min = lanes_of_subgroups(min, i);
+      }
     }
   }
 };
@@ -297,32 +342,82 @@ struct LoadMxFp4 {
   }
 };
 
-// Any other type, by way of the plain unpacking.
-template <class T>
-struct LoadPlain {
-  static constexpr Order kOrder = T::kTwoScales ? Order::sixteens : Order::halves;
-  static constexpr int kSteps = 1, kUnitBytes = 0;
+// Integers of 2, 3, 5 or 6 bits, one after another.
+template <int kBits>
+struct LoadAffineBits {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = kStep * kBits / 8;
+  static constexpr int kGroupBytes = kGroup * kBits / 8;
 
-  explicit LoadPlain(const Matrix& m) : w(m) {}
+  explicit LoadAffineBits(const Matrix& m) : w(m) {}
+
+  // The bytes of a group's half, 0 or 1, and no byte of what follows the group. Bytes of the half
+  // begin at kFirst<kHalf>.
+  template <int kHalf>
+  static constexpr int kFirst =
+      kGroupBytes < 16 ? kHalf * kGroupBytes / 2 : kHalf * (16 - kGroupBytes / 2);
+  template <int kHalf>
+  static __m128i bytes_of(const uint8_t* group) {
+    if constexpr (kGroupBytes >= 16) return load_16(group + kHalf * (kGroupBytes - 16));
+    int32_t rest = 0;
+    if constexpr (kGroupBytes > 8) __builtin_memcpy(&rest, group + 8, 4);
+    return _mm_insert_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(group)), rest, 2);
+  }
+
+  template <int kHalf, bool kPartial>
+  static __m256i half(const uint8_t* group) {
+    static constexpr BitWords<kBits> kLow(0, kFirst<kHalf>), kHigh(8, kFirst<kHalf>);
+    const __m256i v =
+        _mm256_set_m128i(kPartial ? _mm_setzero_si128() : bytes_of<kHalf>(group + kGroupBytes),
+                         bytes_of<kHalf>(group));
+    const auto eight = [&](const BitWords<kBits>& words) {
+      const __m256i index = _mm256_broadcastsi128_si256(load_16(words.bytes));
+      const __m256i factor = _mm256_broadcastsi128_si256(
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(words.factors)));
+      return _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_shuffle_epi8(v, index), factor),
+                               16 - kBits);
+    };
+    return _mm256_packus_epi16(eight(kLow), eight(kHigh));
+  }
 
   template <bool kPartial>
-  void load(const Row& row, int step, int groups, Step* out) const {
-    const size_t n = static_cast<size_t>(row.p - w.data) / w.row_bytes;
-    Group g[kStepGroups] = {};
-    for (int j = 0; j < (kPartial ? groups : kStepGroups); ++j)
-      T::unpack(w, n, step * kStepGroups + j, g[j]);
-    if constexpr (kOrder == Order::sixteens)
-      to_sixteens(load32(g[0].q), load32(g[1].q), out);
-    else
-      to_halves(load32(g[0].q), load32(g[1].q), out);
-    const auto lanes = [](const float(&a)[2], const float(&b)[2]) {
-      return _mm256_set_ps(b[1], b[1], b[0], b[0], a[1], a[1], a[0], a[0]);
-    };
-    out->scale = lanes(g[0].scale, g[1].scale);
-    if constexpr (T::kHasMin) out->min = lanes(g[0].min, g[1].min);
+  void load(const Row& row, int step, int, Step* out) const {
+    const uint8_t* p = row.p + static_cast<size_t>(step) * (2 * kGroupBytes);
+    out->q[0] = half<0, kPartial>(p);
+    out->q[1] = half<1, kPartial>(p);
+    out->scale = mlx_scales<kPartial>(w, row.scales, step);
+    out->min = mlx_scales<kPartial>(w, row.biases, step);
   }
 
   const Matrix& w;
+};
+
+struct LoadNvFp4 {
+  static constexpr Order kOrder = Order::pairs;
+  static constexpr int kSteps = 1, kUnitBytes = kStep / 2;
+
+  explicit LoadNvFp4(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int, Step* out) const {
+    load_pairs<kPartial>(row.p, step, out);
+    for (__m256i& q : out->q) q = lookup(kFp4, q);
+    const uint8_t* e = row.scales + static_cast<size_t>(step) * 4;
+    int32_t four = 0;
+    __builtin_memcpy(&four, e, kPartial ? 2 : 4);
+    // As e4m3_to_f32, twice over: the lanes of a subgroup.
+    const __m256i v = _mm256_cvtepu8_epi32(
+        _mm_shuffle_epi8(_mm_cvtsi32_si128(four),
+                         _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, -1, -1, -1, -1, -1, -1, -1, -1)));
+    const __m256i magnitude = _mm256_and_si256(v, _mm256_set1_epi32(0x7f));
+    // Seven bits of an e4m3 number are those of an f32 that is 2^120 times smaller.
+    const __m256 f = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
+                                   _mm256_set1_ps(0x1p119f));
+    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f)),
+                                         _mm256_set1_epi32(0x7fc00000));
+    const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(v, magnitude), 24);
+    out->scale = _mm256_or_ps(f, _mm256_castsi256_ps(_mm256_or_si256(nan, sign)));
+  }
 };
 
 }  // namespace

@@ -9,6 +9,7 @@ inline constexpr bool kWords = false;
 }  // namespace
 }  // namespace mlxcpp::kernels::quant
 
+#include "kernels/quant_k_scales_avx.h"
 #include "kernels/quant_layout-inl.h"
 
 // The types as AVX-512 reads them, a step of 128 weights at a time.
@@ -177,13 +178,7 @@ struct LoadK4 {
   void load(const Row& row, int unit, int, Step* out) const {
     constexpr bool kFive = T::kBytes == Q5_K::kBytes;
     const uint8_t* p = row.p + static_cast<size_t>(unit) * T::kBytes;
-    uint32_t s[3];
-    __builtin_memcpy(s, p + 4, 12);
-    const __m128i packed =
-        _mm_set_epi32(static_cast<int>((s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 2 & 0x30303030)),
-                      static_cast<int>(s[1] & 0x3f3f3f3f),
-                      static_cast<int>((s[2] & 0x0f0f0f0f) | (s[0] >> 2 & 0x30303030)),
-                      static_cast<int>(s[0] & 0x3f3f3f3f));
+    const __m128i packed = k_scales_mins(p + 4);
     // Eight scales, then eight minima, times d and -dmin.
     const __m512 d = _mm512_castsi512_ps(_mm512_mask_xor_epi32(
         _mm512_castps_si512(_mm512_set1_ps(load_f16(p))), 0xff00,
@@ -247,6 +242,55 @@ struct LoadQ6K {
       to_sixteens(join(low_nibbles(v), _mm512_sllv_epi16(h, left)),
                   join(high_nibbles(v), _mm512_srlv_epi16(h, right)), &out[i]);
       out[i].scale = _mm512_permutexvar_ps(lanes_of_eights(i), scales);
+    }
+  }
+};
+
+// q2_k and q3_k: two bits of each integer in qs, the third of q3_k in hmask.
+template <class T>
+struct LoadK2 {
+  static constexpr Order kOrder = Order::sixteens;
+  static constexpr int kSteps = 2, kUnitBytes = T::kBytes;
+
+  explicit LoadK2(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int unit, int, Step* out) const {
+    constexpr bool kThree = T::kBytes == Q3_K::kBytes;
+    const uint8_t* p = row.p + static_cast<size_t>(unit) * T::kBytes;
+    const auto twice = [](const uint8_t* bytes) {
+      return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)));
+    };
+    const auto times = [](__m128i bytes, float d) {
+      return _mm512_mul_ps(_mm512_set1_ps(d), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)));
+    };
+    __m512 scale, min = _mm512_setzero_ps();
+    __m512i hmask = _mm512_setzero_si512();
+    if constexpr (kThree) {
+      hmask = twice(p);
+      scale = times(q3_k_scales(p + 96), load_f16(p + 108));
+    } else {
+      const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+      const __m128i fifteen = _mm_set1_epi8(15);
+      scale = times(_mm_and_si128(both, fifteen), load_f16(p + 80));
+      min = times(_mm_and_si128(_mm_srli_epi16(both, 4), fifteen), -load_f16(p + 82));
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m512i v = twice(p + (kThree ? 32 : 16) + 32 * i);
+      const auto groups = [&](int first) {  // of the step's four, `first` and the next
+        const __m512i shift =
+            _mm512_inserti64x4(_mm512_set1_epi16(static_cast<int16_t>(2 * first)),
+                               _mm256_set1_epi16(static_cast<int16_t>(2 * first + 2)), 1);
+        const __m512i q = _mm512_and_si512(_mm512_srlv_epi16(v, shift), _mm512_set1_epi8(3));
+        if constexpr (!kThree) return q;
+        const __m512i bit =
+            _mm512_inserti64x4(_mm512_set1_epi8(static_cast<char>(1 << (4 * i + first))),
+                               _mm256_set1_epi8(static_cast<char>(1 << (4 * i + first + 1))), 1);
+        return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(hmask, bit), q, _mm512_set1_epi8(4));
+      };
+      to_sixteens(groups(0), groups(2), &out[i]);
+      out[i].scale = _mm512_permutexvar_ps(lanes_of_eights(i), scale);
+      if constexpr (T::kHasMin) out[i].min = _mm512_permutexvar_ps(lanes_of_eights(i), min);
     }
   }
 };
@@ -355,40 +399,79 @@ struct LoadMxFp4 {
   MlxScales scales;
 };
 
-// Any other type, by way of the plain unpacking.
-template <class T>
-struct LoadPlain {
-  static constexpr Order kOrder = T::kTwoScales ? Order::sixteens : Order::halves;
-  static constexpr int kSteps = 1, kUnitBytes = 0;
+// Integers of 2, 3, 5 or 6 bits, one after another.
+template <int kBits>
+struct LoadAffineBits {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = kStep * kBits / 8;
+  static constexpr int kGroupBytes = kGroup * kBits / 8;
 
-  explicit LoadPlain(const Matrix& m) : w(m) {}
+  explicit LoadAffineBits(const Matrix& w) : scales(w) {}
+
+  // For each 128-bit part the words from a half of its group on. What lies beyond the half is
+  // never looked at.
+  static constexpr Words half_words(int half) {
+    Words words{};
+    for (int i = 0; i < 32; ++i)
+      words.v[i] =
+          static_cast<uint16_t>(((i / 8 * kGroupBytes + half * kGroupBytes / 2) / 2 + i % 8) % 64);
+    return words;
+  }
+
+  template <int kHalf>
+  static __m512i half(__m512i a, __m512i b) {
+    static constexpr Words kWords = half_words(kHalf);
+    static constexpr BitWords<kBits> kLow(0, 0), kHigh(8, 0);
+    const __m512i v = _mm512_permutex2var_epi16(a, kWords.load(), b);
+    const auto eight = [&](const BitWords<kBits>& words) {
+      const __m512i index =
+          _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words.bytes)));
+      const __m512i factor =
+          _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words.factors)));
+      return _mm512_srli_epi16(_mm512_mullo_epi16(_mm512_shuffle_epi8(v, index), factor),
+                               16 - kBits);
+    };
+    return _mm512_packus_epi16(eight(kLow), eight(kHigh));
+  }
 
   template <bool kPartial>
   void load(const Row& row, int step, int groups, Step* out) const {
-    const size_t n = static_cast<size_t>(row.p - w.data) / w.row_bytes;
-    alignas(64) Group g[kStepGroups];
-    alignas(64) float scale[16] = {}, min[16] = {};
-    alignas(64) uint8_t q[kStep] = {};
-    for (int j = 0; j < (kPartial ? groups : kStepGroups); ++j) {
-      T::unpack(w, n, step * kStepGroups + j, g[j]);
-      __builtin_memcpy(q + j * kGroup, g[j].q, kGroup);
-      for (int i = 0; i < 4; ++i) {
-        scale[4 * j + i] = g[j].scale[i / 2];
-        if constexpr (T::kHasMin) min[4 * j + i] = g[j].min[i / 2];
-      }
-    }
-    const __m512i a = _mm512_load_si512(q), b = _mm512_load_si512(q + 64);
-    if constexpr (kOrder == Order::sixteens) {
-      to_sixteens(a, b, out);
-    } else {
-      out->q[0] = _mm512_shuffle_i64x2(a, b, 0x88);
-      out->q[1] = _mm512_shuffle_i64x2(a, b, 0xdd);
-    }
-    out->scale = _mm512_load_ps(scale);
-    if constexpr (T::kHasMin) out->min = _mm512_load_ps(min);
+    const uint8_t* p = row.p + static_cast<size_t>(step) * kUnitBytes;
+    const int bytes = kPartial ? groups * kGroupBytes : kUnitBytes;
+    const __m512i a = _mm512_maskz_loadu_epi8(first_bytes(bytes), p);
+    __m512i b = _mm512_setzero_si512();
+    if constexpr (kUnitBytes > 64) b = _mm512_maskz_loadu_epi8(first_bytes(bytes - 64), p + 64);
+    out->q[0] = half<0>(a, b);
+    out->q[1] = half<1>(a, b);
+    out->scale = scales.floats<kPartial>(row.scales, step, groups);
+    out->min = scales.floats<kPartial>(row.biases, step, groups);
   }
 
-  const Matrix& w;
+  MlxScales scales;
+};
+
+struct LoadNvFp4 {
+  static constexpr Order kOrder = Order::pairs;
+  static constexpr int kSteps = 1, kUnitBytes = kStep / 2;
+
+  explicit LoadNvFp4(const Matrix& w) : scales(w) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int groups, Step* out) const {
+    load_pairs<kPartial>(row.p, step, groups, out);
+    for (__m512i& q : out->q) q = lookup(kFp4, q);
+    const __m256i v = scales.bytes<kPartial>(row.scales, step, groups);
+    const __m256i magnitude = _mm256_and_si256(v, _mm256_set1_epi32(0x7f));
+    // Seven bits of an e4m3 number are those of an f32 that is 2^120 times smaller.
+    const __m256 f = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
+                                   _mm256_set1_ps(0x1p119f));
+    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f)),
+                                         _mm256_set1_epi32(0x7fc00000));
+    const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(v, magnitude), 24);
+    out->scale = scales.spread(_mm256_or_ps(f, _mm256_castsi256_ps(_mm256_or_si256(nan, sign))));
+  }
+
+  MlxScales scales;
 };
 
 }  // namespace
