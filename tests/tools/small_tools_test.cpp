@@ -100,12 +100,17 @@ TEST_F(SmallTools, MnistTrainsAndPredicts) {
     folder.write(split + "-labels-idx1-ubyte", idx({64}, labels));
   }
   const auto weights = (folder / "w.safetensors").string();
-  const auto train =
-      run("mnist-tool", fmt::format("train --data '{}' --batch-size 16 --epochs 6 --optimizer adam "
-                                    "--learning-rate 0.003 --output '{}'",
-                                    folder.path().string(), weights));
+  const auto train = run(
+      "mnist-tool", fmt::format("train --data '{}' --batch-size 16 --epochs 6 --optimizer adam "
+                                "--learning-rate 0.003 --lr-schedule cosine_decay --output '{}'",
+                                folder.path().string(), weights));
   ASSERT_EQ(train.status, 0) << train.out;
   EXPECT_THAT(train.out, HasSubstr("Epoch 6: test accuracy 1.0000"));
+
+  const auto schedule =
+      run("mnist-tool", "train --lr-schedule rising --data '" + folder.path().string() + "'");
+  EXPECT_EQ(schedule.status, 1) << schedule.out;
+  EXPECT_THAT(schedule.out, HasSubstr("rising"));
 
   const auto fault = run("mnist-tool", "predict --weights '" + weights + "' '" + weights + "'");
   EXPECT_EQ(fault.status, 1) << fault.out;

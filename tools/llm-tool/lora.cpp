@@ -9,7 +9,7 @@
 #include "lm_common/memory.h"
 #include "lm_common/write_model.h"
 #include "nn/quantized.h"
-#include "optimizers/by_name.h"
+#include "support/optimizer_options.h"
 #include "support/program.h"
 #include "training/loss_curve.h"
 #include "training/report.h"
@@ -70,11 +70,14 @@ struct TrainOptions : LoraOptions {
   DataOptions data;
   adapters::LoraConfig lora;
   training::TrainParameters parameters;
-  std::string type = "lora", optimizer = "adam", schedule, report;
+  OptimizerOptions optimizer{.name = "adam", .learning_rate = 1e-5};
+  std::string type = "lora", report;
   std::vector<std::string> keys;
-  double learning_rate = 1e-5;
-  int warmup = 0;
   bool resume = false;
+
+  std::unique_ptr<optimizers::Optimizer> make_optimizer() const {
+    return optimizer.make(std::max(1, parameters.iterations / parameters.grad_accumulation));
+  }
 };
 
 std::string clock(double seconds) {
@@ -85,15 +88,6 @@ std::string clock(double seconds) {
 
 std::string megabytes(size_t bytes) {
   return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
-}
-
-std::unique_ptr<optimizers::Optimizer> make_optimizer(const TrainOptions& o) {
-  const int steps = std::max(1, o.parameters.iterations / o.parameters.grad_accumulation);
-  if (o.schedule.empty() && o.warmup == 0)
-    return optimizers::make_optimizer(o.optimizer, o.learning_rate);
-  return optimizers::make_optimizer(
-      o.optimizer, optimizers::make_schedule(o.schedule.empty() ? "constant" : o.schedule,
-                                             o.learning_rate, steps, o.warmup));
 }
 
 // What must be the same for a run to go on as if it had never been interrupted.
@@ -108,10 +102,10 @@ Json settings_of(const TrainOptions& o, const ModelContext& context,
           {"training data", hash(train)},
           {"validation data", hash(valid)},
           {"adapter", o.lora.json()},
-          {"--optimizer", o.optimizer},
-          {"--learning-rate", o.learning_rate},
-          {"--lr-schedule", o.schedule},
-          {"--warmup", o.warmup},
+          {"--optimizer", o.optimizer.name},
+          {"--learning-rate", o.optimizer.learning_rate},
+          {"--lr-schedule", o.optimizer.schedule},
+          {"--warmup", o.optimizer.warmup},
           {"--batch-size", p.batch_size},
           {"--grad-accumulation", p.grad_accumulation},
           {"--grad-checkpoint", p.grad_checkpoint},
@@ -127,8 +121,8 @@ Json adapter_config(const TrainOptions& o) {
   Json j = o.lora.json();
   j.update({{"model", o.model.model},
             {"data", o.data.data},
-            {"optimizer", o.optimizer},
-            {"learning_rate", o.learning_rate},
+            {"optimizer", o.optimizer.name},
+            {"learning_rate", o.optimizer.learning_rate},
             {"batch_size", o.parameters.batch_size},
             {"iters", o.parameters.iterations},
             {"max_seq_length", o.parameters.max_seq_length},
@@ -213,7 +207,7 @@ void run_training(const TrainOptions& o, ModelContext& context, const std::stop_
     });
   mx::random::seed(o.parameters.seed);
   adapters::prepare_training(*context.model, o.lora);
-  training::Trainer trainer(*context.model, make_optimizer(o), std::move(train), std::move(valid),
+  training::Trainer trainer(*context.model, o.make_optimizer(), std::move(train), std::move(valid),
                             o.parameters);
   if (o.resume) resume(o, settings, context, trainer);
   print_forecast(trainer, context);
@@ -278,7 +272,7 @@ int train(const TrainOptions& given) {
   o.parameters.batch_size = o.data.batch_size;
   o.parameters.max_seq_length = o.data.max_seq_length;
   o.parameters.check();
-  make_optimizer(o);  // faults of usage come before the model
+  o.make_optimizer();  // faults of usage come before the model
   const auto container = o.load();
   const InterruptScope interrupt;
   container->update([&](ModelContext& context) { run_training(o, context, interrupt.token()); });
@@ -303,16 +297,7 @@ Command add_train(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--dropout", o->lora.how.dropout, "before the adapter's matrices")
       ->capture_default_str();
-  app.add_option("--optimizer", o->optimizer)
-      ->check(CLI::IsMember(optimizers::optimizer_names()))
-      ->capture_default_str();
-  app.add_option("--learning-rate", o->learning_rate)->capture_default_str();
-  app.add_option("--lr-schedule", o->schedule,
-                 "NAME or NAME:ARGUMENT,...: linear_schedule, cosine_decay, step_decay, "
-                 "exponential_decay; of steps of the optimizer");
-  app.add_option("--warmup", o->warmup, "steps in which the rate rises from 0")
-      ->check(non_negative_number())
-      ->capture_default_str();
+  o->optimizer.add(app);
   app.add_option("--iterations", p.iterations, "batches to train")->capture_default_str();
   app.add_option("--grad-accumulation", p.grad_accumulation, "batches a step of the optimizer")
       ->capture_default_str();

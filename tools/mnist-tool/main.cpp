@@ -5,8 +5,8 @@
 #include "hub/environment.h"
 #include "mnist/digits.h"
 #include "mnist/lenet.h"
-#include "optimizers/by_name.h"
 #include "optimizers/train_step.h"
+#include "support/optimizer_options.h"
 #include "support/options.h"
 #include "support/program.h"
 #include "support/terminal.h"
@@ -21,10 +21,10 @@ namespace mx = mlx::core;
 constexpr const char* kWeights = "lenet.safetensors";
 
 struct TrainOptions {
-  std::string data, source = mnist::kSource, output, optimizer = "sgd";
+  std::string data, source = mnist::kSource, output;
+  OptimizerOptions optimizer{.name = "sgd", .learning_rate = 0.1};
   uint64_t seed = 0;
   int batch_size = 256, epochs = 20;
-  double learning_rate = 0.1;
   bool compile = false;
   DeviceOptions device;
 };
@@ -43,7 +43,8 @@ int train(const TrainOptions& o) {
 
   mx::random::seed(o.seed);
   mnist::LeNet model;
-  const auto optimizer = optimizers::make_optimizer(o.optimizer, o.learning_rate);
+  const int steps_per_epoch = (data.train.size() + o.batch_size - 1) / o.batch_size;
+  const auto optimizer = o.optimizer.make(o.epochs * steps_per_epoch);
   optimizers::TrainStep step(
       model, *optimizer, [&](const nn::Arrays& in) { return mnist::loss(model, in[0], in[1]); },
       o.compile);
@@ -120,10 +121,7 @@ int main(int argc, char** argv) {
   train_app->add_option("--epochs", t.epochs, "how often all pictures are seen")
       ->check(tools::positive_number())
       ->capture_default_str();
-  train_app->add_option("--learning-rate", t.learning_rate)->capture_default_str();
-  train_app->add_option("--optimizer", t.optimizer)
-      ->check(CLI::IsMember(optimizers::optimizer_names()))
-      ->capture_default_str();
+  t.optimizer.add(*train_app);
   train_app->add_flag("--compile", t.compile, "compile the step");
   train_app->add_option("--output", t.output, "file for the weights, which `predict` reads");
   t.device.add(*train_app);
