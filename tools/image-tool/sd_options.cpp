@@ -97,7 +97,10 @@ sd::StableDiffusion SdOptions::open() const {
                     : float16             ? mlx::core::float16
                                           : mlx::core::float32;
   return sd::StableDiffusion(
-      sd::open_model(model, config, options),
+      interruptible([&](std::stop_token stop) {
+        options.stop = std::move(stop);
+        return sd::open_model(model, config, options);
+      }),
       {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
 }
 
