@@ -1,10 +1,8 @@
 // llm-tool as its users run it, with the default model: answers, options, messages, exit states.
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include <thread>
 
 #include "core/json.h"
+#include "tests/support/interrupted_download.h"
 #include "tests/support/paths.h"
 #include "tests/support/shell.h"
 #include "tests/support/temp_folder.h"
@@ -210,36 +209,10 @@ TEST_F(LlmTool, StandardOutputThatIsClosed) {
 }
 
 TEST_F(LlmTool, CtrlCEndsADownload) {
-  const int hub = ::socket(AF_INET, SOCK_STREAM, 0);  // it takes calls, and never answers
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  ASSERT_EQ(::bind(hub, generic, size), 0);
-  ASSERT_EQ(::listen(hub, 1), 0);
-  ASSERT_EQ(::getsockname(hub, generic, &size), 0);
-  const std::string endpoint = fmt::format("http://127.0.0.1:{}", ntohs(address.sin_port));
-  const std::string error = (folder / "error").string();
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    ::unsetenv("HF_HUB_OFFLINE");
-    ::setenv("HF_ENDPOINT", endpoint.c_str(), 1);
-    ::setenv("HF_HOME", folder.path().c_str(), 1);
-    ::dup2(::open(error.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
-    const std::string tool = test::tool("llm-tool");
-    ::execl(tool.c_str(), tool.c_str(), "fetch", "--quiet", "org/model", nullptr);
-    ::_exit(127);
-  }
-  pollfd called{.fd = hub, .events = POLLIN, .revents = 0};
-  EXPECT_EQ(::poll(&called, 1, 120'000), 1);
-  ::kill(pid, SIGINT);
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  ::close(hub);
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 1);
-  EXPECT_THAT(read_all(error), HasSubstr("cancelled"));
+  const auto outcome =
+      test::interrupted_download("llm-tool", {"fetch", "--quiet", "org/model"}, folder);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.error, HasSubstr("cancelled"));
 }
 
 // What is printed must not land in a file that took the number of a closed stream.

@@ -81,6 +81,7 @@ void SdOptions::check(const sd::EvaluateParameters& p) const {
   sd::check(p);
   if (rows < 1 || rows > image_count)
     throw Error("--rows: expected 1 to {}, the number of pictures; found {}", image_count, rows);
+  if (tile == 1) throw Error("--tile: expected 0, or at least 2 latents; found 1");
   sd::check_writable(output);
   if (!preview.empty()) sd::check_writable(preview);
 }
@@ -88,17 +89,20 @@ void SdOptions::check(const sd::EvaluateParameters& p) const {
 sd::StableDiffusion SdOptions::open() const {
   compute.apply();
   memory.apply();
-  DownloadOptions options;
-  options.cache = download;
-  if (!quiet) options.on_progress = progress_bar();
   const auto type = dtype == "float32"    ? mlx::core::float32
                     : dtype == "bfloat16" ? mlx::core::bfloat16
                     : dtype == "float16"  ? mlx::core::float16
                     : float16             ? mlx::core::float16
                                           : mlx::core::float32;
-  return sd::StableDiffusion(
-      sd::open_model(model, config, options),
-      {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
+  return interruptible([&](std::stop_token stop) {
+    DownloadOptions options;
+    options.cache = download;
+    options.stop = std::move(stop);
+    if (!quiet) options.on_progress = progress_bar();
+    return sd::StableDiffusion(
+        sd::open_model(model, config, options),
+        {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
+  });
 }
 
 namespace {
