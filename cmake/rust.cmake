@@ -1,10 +1,9 @@
 # mlxcpp_rust_library(NAME MANIFEST_DIR dir LIBRARY crate_name)
 #   A static library built by cargo from a locked crate, as the imported target NAME. Always in the
 #   release profile: a debug build of the parsers is ten times slower and tells us nothing.
-find_program(CARGO cargo REQUIRED)
-execute_process(COMMAND ${CARGO} --version OUTPUT_VARIABLE _cargo ERROR_QUIET)
-if(NOT _cargo MATCHES "cargo ([0-9.]+)" OR CMAKE_MATCH_1 VERSION_LESS 1.85)
-  message(FATAL_ERROR "cargo 1.85 or newer is needed, found: ${_cargo}(Debian 12: cargo-web rustc-web)")
+include(cargo)
+if(MLXCPP_CARGO_FAULT)
+  message(FATAL_ERROR "${MLXCPP_CARGO_FAULT} (Debian 12: cargo-web and rustc-web)")
 endif()
 
 function(mlxcpp_rust_library NAME)
@@ -13,11 +12,11 @@ function(mlxcpp_rust_library NAME)
   # libFuzzer to see, and checks integer overflow.
   set(target_dir ${PROJECT_SOURCE_DIR}/build/rust)
   set(library ${target_dir}/release/lib${A_LIBRARY}.a)
-  set(environment)
+  set(environment RUSTC=${MLXCPP_RUSTC})
   set(target)
   if(MLXCPP_FUZZ)
     # With a target named, the flags are not those of build scripts.
-    execute_process(COMMAND ${CARGO} -vV OUTPUT_VARIABLE host)
+    execute_process(COMMAND ${MLXCPP_RUSTC} -vV OUTPUT_VARIABLE host)
     string(REGEX MATCH "host: ([^\n]+)" host "${host}")
     set(target --target ${CMAKE_MATCH_1})
     set(target_dir ${PROJECT_SOURCE_DIR}/build/rust-fuzz)
@@ -27,14 +26,14 @@ function(mlxcpp_rust_library NAME)
            -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
            -Cllvm-args=-sanitizer-coverage-pc-table
            -Cllvm-args=-sanitizer-coverage-trace-compares)
-    set(environment ${CMAKE_COMMAND} -E env "RUSTFLAGS=${flags}")
+    list(APPEND environment "RUSTFLAGS=${flags}")
   endif()
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${A_MANIFEST_DIR}/src/*.rs)
   # cargo itself takes a lock against a second build of the same folder.
   add_custom_command(
     OUTPUT ${library}
-    COMMAND ${environment} ${CARGO} build --release --locked --quiet ${target} --target-dir ${target_dir}
-            --manifest-path ${A_MANIFEST_DIR}/Cargo.toml
+    COMMAND ${CMAKE_COMMAND} -E env ${environment} ${MLXCPP_CARGO} build --release --locked --quiet
+            ${target} --target-dir ${target_dir} --manifest-path ${A_MANIFEST_DIR}/Cargo.toml
     # cargo leaves an up-to-date library untouched; ninja wants it newer than its sources.
     COMMAND ${CMAKE_COMMAND} -E touch ${library}
     DEPENDS ${sources} ${A_MANIFEST_DIR}/Cargo.toml ${A_MANIFEST_DIR}/Cargo.lock
