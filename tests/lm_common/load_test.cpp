@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace mlxcpp::testing;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 // The smallest language model that loads: an embedding that is also the head.
 class Bigram final : public LanguageModel {
@@ -132,12 +133,13 @@ TEST_F(Loading, Faults) {
   write_weights({{"embed_token.weight", weight}});
   EXPECT_THAT(fault(), HasSubstr("embed_tokens.weight"));
   write_weights({{"embed_tokens.weight", mx::zeros({64, 16})}});
-  EXPECT_THAT(fault(), HasSubstr("embed_tokens.weight"));
+  EXPECT_THAT(fault(), StartsWith(folder.string() + ": weights do not fit the model: shape of "
+                                                    "embed_tokens.weight: expected "));
   write_config({{"model_type", "bigrams"}});
   EXPECT_THAT(fault(), HasSubstr((folder / "config.json").string() +
                                  ": unsupported model type 'bigrams'; did you mean 'bigram'?"));
   write_config({{"hidden_size", "many"}});
-  EXPECT_THAT(fault(), HasSubstr("hidden_size"));
+  EXPECT_THAT(fault(), StartsWith((folder / "config.json").string() + ": 'hidden_size' must be"));
   write_config();
   write_weights({{"embed_tokens.weight", weight}});
   fs::remove(folder / "tokenizer.json");

@@ -11,7 +11,6 @@
 #include "stable_diffusion/png.h"
 #include "support/temp_folder.h"
 #include "tests/stable_diffusion/model_folder.h"
-#include "tests/support/interrupted_download.h"
 #include "tests/support/paths.h"
 #include "tests/support/shell.h"
 #include "vlm/media/picture.h"
@@ -278,14 +277,6 @@ TEST_F(ImageTool, ADecoderThatDoesNotFitIsRefusedBeforeTheFirstStep) {
   EXPECT_THAT(fault(none), HasSubstr("no diffusion_pytorch_model.safetensors here"));
   std::filesystem::resize_file(broken / file, std::filesystem::file_size(broken / file) / 2);
   EXPECT_THAT(fault(broken), HasSubstr("diffusion_pytorch_model.safetensors"));
-}
-
-TEST_F(ImageTool, CtrlCEndsADownload) {
-  const auto outcome = test::interrupted_download(
-      "image-tool", {"sd", "text", "--model", "org/model", "--output", (folder / "a.png").string()},
-      folder);
-  EXPECT_EQ(outcome.status, 1);
-  EXPECT_THAT(outcome.error, HasSubstr("cancelled"));
 }
 
 // Seen before anything is loaded or computed.

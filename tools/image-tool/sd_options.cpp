@@ -89,20 +89,20 @@ void SdOptions::check(const sd::EvaluateParameters& p) const {
 sd::StableDiffusion SdOptions::open() const {
   compute.apply();
   memory.apply();
+  DownloadOptions options;
+  options.cache = download;
+  if (!quiet) options.on_progress = progress_bar();
   const auto type = dtype == "float32"    ? mlx::core::float32
                     : dtype == "bfloat16" ? mlx::core::bfloat16
                     : dtype == "float16"  ? mlx::core::float16
                     : float16             ? mlx::core::float16
                                           : mlx::core::float32;
-  return interruptible([&](std::stop_token stop) {
-    DownloadOptions options;
-    options.cache = download;
-    options.stop = std::move(stop);
-    if (!quiet) options.on_progress = progress_bar();
-    return sd::StableDiffusion(
-        sd::open_model(model, config, options),
-        {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
-  });
+  return sd::StableDiffusion(
+      interruptible([&](std::stop_token stop) {
+        options.stop = std::move(stop);
+        return sd::open_model(model, config, options);
+      }),
+      {.dtype = type, .quantize = quantize, .conserve_memory = conserve_memory});
 }
 
 namespace {

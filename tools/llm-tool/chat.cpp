@@ -113,7 +113,7 @@ class ChatLoop {
     auto& p = session_.parameters();
     if (name == "/quit") return false;
     if (name == "/memory") {
-      print(memory_stats().summary());
+      print(memory_stats().summary() + "\n");
     } else if (name == "/stats") {
       stats_ = !stats_;
       print(fmt::format("speed after each answer: {}\n", stats_ ? "on" : "off"));

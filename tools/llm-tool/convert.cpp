@@ -39,8 +39,10 @@ int convert(const ConvertOptions& o) {
                                             : mx::float32;
   if (o.quantize) options.quantize = type_of(o);
   check_new_folder(o.output);
-  const auto container = load_model_container(llm::presets().configuration(o.model.model),
-                                              llm::model_types(), o.model.download_options(false));
+  const auto container = interruptible([&](std::stop_token stop) {
+    return load_model_container(llm::presets().configuration(o.model.model), llm::model_types(),
+                                o.model.download_options(false, std::move(stop)));
+  });
   const ModelFiles files = files_of(o.model);
   container->update([&](ModelContext& context) { write_model(o.output, context, files, options); });
   fmt::print(stderr, "{} written\n", o.output);

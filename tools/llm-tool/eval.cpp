@@ -48,8 +48,11 @@ OrderedJson report(const EvalOptions& o, const std::string& prompt, const Answer
 
 int eval(const EvalOptions& o) {
   if (o.list_config) {
-    print(model_report(o.configuration(), o.model.download_options(o.generate.quiet),
-                       o.generate.parameters));
+    print(interruptible([&](std::stop_token stop) {
+      return model_report(o.configuration(),
+                          o.model.download_options(o.generate.quiet, std::move(stop)),
+                          o.generate.parameters);
+    }));
     return 0;
   }
   // Files are read before a model is loaded for nothing.

@@ -19,8 +19,8 @@ struct TraceOptions {
 };
 
 // With token ids given, a model without tokenizer files will do.
-ModelContext load(const TraceOptions& o) {
-  const DownloadOptions download = o.common.model.download_options(true);
+ModelContext load(const TraceOptions& o, std::stop_token stop) {
+  const DownloadOptions download = o.common.model.download_options(true, std::move(stop));
   const ModelConfiguration configuration = o.common.configuration();
   if (o.tokens.empty()) return load_model_context(configuration, vlm::model_types(), download);
   const ModelFiles files = resolve_model(configuration.reference(), download);
@@ -39,7 +39,8 @@ int run_trace(const TraceOptions& o) {
   o.common.compute.apply();
   const kernels::PrecisionScope precision(o.common.compute.kernel_precision());
   const std::string prompt = read_prompt(o.prompt);
-  const ModelContext context = load(o);
+  const ModelContext context =
+      interruptible([&](std::stop_token stop) { return load(o, std::move(stop)); });
   const auto ids = o.tokens.empty() ? context.tokenizer->encode(prompt) : o.tokens;
   if (ids.empty()) throw Error("the prompt has no tokens");
   for (const int id : ids)

@@ -140,7 +140,7 @@ void MemoryOptions::apply() const {
 }
 
 void MemoryOptions::report() const {
-  if (memory_stats) fmt::print(stderr, "{}", mlxcpp::memory_stats().summary());
+  if (memory_stats) fmt::print(stderr, "{}\n", mlxcpp::memory_stats().summary());
 }
 
 void DeviceOptions::add(CLI::App& app) {

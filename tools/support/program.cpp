@@ -1,5 +1,6 @@
 #include "support/program.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <fmt/ranges.h>
 #include <mlx/mlx.h>
 
 #include "core/error.h"
@@ -54,6 +56,38 @@ void complain(const CLI::App& app, const char* what) {
   std::fputs(fmt::format("{}: {}\n", app.get_name(), what).c_str(), stderr);
 }
 
+// The command that was given, of a command or of the program.
+const CLI::App& innermost(const CLI::App& app) {
+  const auto given = app.get_subcommands();
+  return given.empty() ? app : innermost(*given.front());
+}
+
+// In one line what is wrong, what was expected and what was found, where CLI11 leaves that out.
+std::string usage_fault(const CLI::App& app, const CLI::ParseError& e) {
+  const CLI::App& command = innermost(app);
+  std::string text = e.what();
+  constexpr std::string_view kNoNumber = "Could not convert: ";
+  if (text.starts_with(kNoNumber)) {
+    const size_t equals = text.find(" = ");
+    const std::string option = text.substr(kNoNumber.size(), equals - kNoNumber.size());
+    const CLI::Option* known = command.get_option_no_throw(option);
+    const std::string type = known ? known->get_type_name() : "";
+    return fmt::format("{}: expected {}, found '{}'", option,
+                       type.starts_with("FLOAT")  ? "a number"
+                       : type.starts_with("UINT") ? "a whole number from 0 on, of 32 bits"
+                                                  : "a whole number of 32 bits",
+                       equals == text.npos ? "" : text.substr(equals + 3));
+  }
+  if (const auto commands = command.get_subcommands({});
+      dynamic_cast<const CLI::RequiredError*>(&e) && !commands.empty()) {
+    std::vector<std::string> names;
+    for (const CLI::App* one : commands) names.push_back(one->get_name());
+    return fmt::format("expected one of {}", fmt::join(names, ", "));
+  }
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
 int signal_pipe = -1;
 
 void on_interrupt(int) {
@@ -93,8 +127,12 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     app.parse(argc, argv);
     rc = body();
   } catch (const CLI::ParseError& e) {
-    if (app.exit(e) != 0) return 2;
-    if (std::cout.flush()) return 0;  // help was asked for
+    if (e.get_exit_code() != 0) {
+      complain(app, (usage_fault(app, e) + " (--help says what there is)").c_str());
+      return 2;
+    }
+    app.exit(e);  // help was asked for
+    if (std::cout.flush()) return 0;
     complain(app, "standard output: cannot be written");
     return 1;
   } catch (const std::exception& e) {

@@ -3,6 +3,8 @@
 
 #include <mlx/mlx.h>
 
+#include "support/program.h"
+
 namespace mx = mlx::core;
 
 namespace {
@@ -36,10 +38,14 @@ void differentiation() {
 
 }  // namespace
 
-int main() {
-  mx::set_default_device(mx::Device::cpu);
-  scalars();
-  arrays();
-  differentiation();
-  mx::clear_streams();
+int main(int argc, char** argv) {
+  CLI::App app("Shows scalars, arrays and automatic differentiation.", "tutorial");
+  return mlxcpp::tools::run_program(app, argc, argv, [] {
+    mx::set_default_device(mx::Device::cpu);
+    scalars();
+    arrays();
+    differentiation();
+    if (!std::cout.flush()) throw mlxcpp::Error("standard output: cannot be written");
+    return 0;
+  });
 }
