@@ -47,7 +47,8 @@ TEST_F(LlmTool, FilesToTheTokensOfThePythonPipeline) {
        {"gemma3", "idefics3", "paligemma", "qwen2_5_vl", "qwen2_vl", "smolvlm"}) {
     const fs::path fixture = kGolden / "vlm" / name;
     const test::UnpackedFixture model(fixture);
-    for (const Json& one : read_json(fixture / "golden.json").at("cases")) {
+    const Json golden = read_json(fixture / "golden.json");
+    for (const Json& one : golden.at("cases")) {
       if (!one.at("video_frames").empty()) continue;  // no file, but its frames
       std::string arguments = options(model.path());
       for (const std::string image : one.at("images"))
@@ -68,7 +69,8 @@ TEST_F(LlmTool, FilesToTheTokensOfThePythonPipeline) {
 TEST_F(LlmTool, SoundsToTheTokensOfThePythonPipeline) {
   const fs::path fixture = kGolden / "vlm" / "gemma3n";
   const test::UnpackedFixture model(fixture);
-  for (const Json& one : read_json(fixture / "golden.json").at("cases")) {
+  const Json golden = read_json(fixture / "golden.json");
+  for (const Json& one : golden.at("cases")) {
     if (one.at("audio").size() > 1) continue;  // with text between them
     std::string arguments = options(model.path());
     for (const std::string image : one.at("images"))
@@ -88,7 +90,8 @@ TEST_F(LlmTool, FilmsToTheTokensOfThePythonPipeline) {
   for (const char* name : {"qwen2_5_vl", "qwen2_vl", "smolvlm"}) {
     const fs::path fixture = kGolden / "vlm" / name;
     const test::UnpackedFixture model(fixture);
-    for (const Json& one : read_json(fixture / "golden.json").at("films")) {
+    const Json golden = read_json(fixture / "golden.json");
+    for (const Json& one : golden.at("films")) {
       const auto outcome =
           run(fmt::format("{} --video '{}' --prompt '{}'", options(model.path()),
                           (kGolden / "clips" / one.at("file").get<std::string>()).string(),

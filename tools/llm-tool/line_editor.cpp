@@ -57,11 +57,11 @@ struct LineEditor::Editor {
     el_source(line, nullptr);  // ~/.editrc
     // Keys while a line is typed: Ctrl-C as a signal would end the chat.
     el_set(line, EL_SETTY, "-d", "-isig", nullptr);
-    add_key("^C", "drop-line", [](EditLine* e, int) -> unsigned char {
+    add_key(L"^C", L"drop-line", [](EditLine* e, wint_t) -> unsigned char {
       of(e).interrupted = true;
       return CC_EOF;
     });
-    add_key("^Z", "stop-program", [](EditLine*, int) -> unsigned char {
+    add_key(L"^Z", L"stop-program", [](EditLine*, wint_t) -> unsigned char {
       std::raise(SIGTSTP);
       return CC_REFRESH;
     });
@@ -80,9 +80,11 @@ struct LineEditor::Editor {
   Editor(const Editor&) = delete;
   Editor& operator=(const Editor&) = delete;
 
-  void add_key(const char* key, const char* name, unsigned char (*f)(EditLine*, int)) const {
-    el_set(line, EL_ADDFN, name, name, f);
-    el_set(line, EL_BIND, key, name, nullptr);
+  // By wide strings, which libedit keeps as they are: of narrow ones it makes copies that it leaks.
+  void add_key(const wchar_t* key, const wchar_t* name,
+               unsigned char (*f)(EditLine*, wint_t)) const {
+    el_wset(line, EL_ADDFN, name, name, f);
+    el_wset(line, EL_BIND, key, name, nullptr);
   }
 
   static Editor& of(EditLine* e) {

@@ -54,6 +54,15 @@ int orientation_of(const AVStream& stream) {
   }
 }
 
+// What FFmpeg has in an enumeration's field: decoders put there what the file says, defined or not.
+template <class Enum>
+int number_of(const Enum& field) {
+  static_assert(sizeof(Enum) == sizeof(int));
+  int number;
+  std::memcpy(&number, &field, sizeof number);
+  return number;
+}
+
 // Frames to RGB, at their own size.
 class Converter {
  public:
@@ -66,9 +75,10 @@ class Converter {
                                    nullptr, nullptr));
       if (!scaler_) throw input.broken("its pixels have an unknown form");
       width_ = f.width, height_ = f.height, format_ = format;
-      const int* matrix = sws_getCoefficients(
-          f.colorspace == AVCOL_SPC_UNSPECIFIED ? SWS_CS_DEFAULT : static_cast<int>(f.colorspace));
-      sws_setColorspaceDetails(scaler_.get(), matrix, f.color_range == AVCOL_RANGE_JPEG,
+      const int space = number_of(f.colorspace);
+      const int* matrix =
+          sws_getCoefficients(space == AVCOL_SPC_UNSPECIFIED ? SWS_CS_DEFAULT : space);
+      sws_setColorspaceDetails(scaler_.get(), matrix, number_of(f.color_range) == AVCOL_RANGE_JPEG,
                                sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
     }
     // swscale may write a little beyond the end of a row: into rows of its own.
