@@ -1,6 +1,7 @@
 #include "stable_diffusion/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include <fmt/ranges.h>
@@ -286,8 +287,10 @@ AutoencoderConfig read_autoencoder_config(const Json& json, const std::string& w
   f.size("norm_num_groups", c.norm_num_groups, kMostChannels);
   check_groups(f, c.block_out_channels, c.norm_num_groups);
   f.maybe("scaling_factor", c.scaling_factor);
-  if (!(c.scaling_factor > 0))
-    throw Error("{}: 'scaling_factor' must be positive, found {}", where, c.scaling_factor);
+  if (!(c.scaling_factor > 0 && std::isfinite(c.scaling_factor) &&
+        std::isfinite(1 / c.scaling_factor)))
+    throw Error("{}: 'scaling_factor' must be positive and finite, found {}", where,
+                c.scaling_factor);
   f.maybe("use_quant_conv", c.use_quant_conv);
   f.maybe("use_post_quant_conv", c.use_post_quant_conv);
   f.maybe("mid_block_add_attention", c.mid_block_add_attention);

@@ -106,8 +106,8 @@ ModelSource::ModelSource(const fs::path& model, const fs::path& configs)
   };
   const Json json = read_json(index_file);
   const auto index = read_fields<Index>(json, index_file.string());
-  if (!index.class_name.starts_with("StableDiffusion") &&
-      !index.class_name.starts_with("LatentConsistencyModel"))
+  lcm_ = index.class_name.starts_with("LatentConsistencyModel");
+  if (!index.class_name.starts_with("StableDiffusion") && !lcm_)
     throw Error(
         "{}: pipeline '{}' is not supported; those of Stable Diffusion 1, 2 and XL are (and latent "
         "consistency models of them)",
@@ -163,6 +163,9 @@ void ModelSource::check_fit() const {
   if (unet_.text_time != xl_)
     throw Error("{}: the UNet {} a pooled text state, which this pipeline {}", where,
                 unet_.text_time ? "needs" : "takes no", xl_ ? "gives" : "does not give");
+  if (autoencoder_.in_channels != 3 || autoencoder_.out_channels != 3)
+    throw Error("{}: the autoencoder takes {} and gives {} channels a pixel, a picture has 3",
+                where, autoencoder_.in_channels, autoencoder_.out_channels);
   if (xl_ && !text_[1].with_projection)
     throw Error("{}: text_encoder_2 must be a CLIPTextModelWithProjection", where);
 }
@@ -202,6 +205,13 @@ std::unique_ptr<ClipTextModel> ModelSource::load_text_encoder(int index, mx::Dty
   weights.erase("text_model.embeddings.position_ids");  // 0, 1, 2, ...
   load(*model, std::move(weights), dtype, single_file_ ? model_ : model_ / kTextParts[index]);
   return model;
+}
+
+void ModelSource::check_weights() const {
+  // A part's arrays are only computed, or read, when somebody asks for them.
+  for (int i = 0; i < text_encoders(); ++i) load_text_encoder(i, mx::float32);
+  load_unet(mx::float32);
+  load_autoencoder(mx::float32);
 }
 
 Tensors fitted(const nn::Module& module, Tensors weights, mx::Dtype dtype) {

@@ -19,11 +19,13 @@ class ModelSource {
  public:
   // A folder with model_index.json, or a .safetensors file; `configs` is the folder of the latter's
   // configurations. Checks that every part is there and that they fit each other, by their
-  // configurations alone.
+  // configurations alone; check_weights() sees to the rest.
   explicit ModelSource(const std::filesystem::path& model,
                        const std::filesystem::path& configs = {});
 
   bool is_xl() const { return xl_; }
+  // A latent consistency model: "LatentConsistencyModelPipeline" of model_index.json.
+  bool is_lcm() const { return lcm_; }
   // SDXL: an absent negative prompt is zeros (force_zeros_for_empty_prompt).
   bool zeros_for_no_negative() const { return zeros_for_no_negative_; }
   const std::filesystem::path& path() const { return model_; }
@@ -41,6 +43,9 @@ class ModelSource {
   std::unique_ptr<UNet> load_unet(mx::Dtype dtype) const;
   std::unique_ptr<Autoencoder> load_autoencoder(mx::Dtype dtype) const;
   std::unique_ptr<ClipTextModel> load_text_encoder(int index, mx::Dtype dtype) const;
+  // Whether the weights of every part fit its configuration: names, shapes, dtypes. Reads the
+  // headers of the files and holds nothing. An Error as loading would end with.
+  void check_weights() const;
 
  private:
   Json read_part(const std::string& part, const char* file = "config.json") const;
@@ -48,7 +53,7 @@ class ModelSource {
   Tensors weights(const std::string& part) const;
 
   std::filesystem::path model_, configs_;
-  bool single_file_ = false, xl_ = false, zeros_for_no_negative_ = false;
+  bool single_file_ = false, xl_ = false, lcm_ = false, zeros_for_no_negative_ = false;
   Json scheduler_;
   UNetConfig unet_;
   AutoencoderConfig autoencoder_;

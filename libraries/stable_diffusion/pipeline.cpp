@@ -99,6 +99,7 @@ std::optional<DenoiseStep> DenoiseIterator::next(const std::stop_token& stop) {
 
 StableDiffusion::StableDiffusion(ModelSource source, LoadOptions options)
     : source_(std::move(source)), options_(options) {
+  source_.check_weights();
   for (int i = 0; i < source_.text_encoders(); ++i)
     tokenizers_.emplace_back(source_.tokenizer_folder(i));
 }
@@ -181,17 +182,36 @@ Conditioning StableDiffusion::condition(const std::optional<std::string>& prompt
   return c;
 }
 
+std::string StableDiffusion::sampler_name(const std::string& name) const {
+  return name.empty() ? sampler_of_config(source_.scheduler(), source_.scheduler_where()) : name;
+}
+
 std::unique_ptr<Sampler> StableDiffusion::sampler(const std::string& name) const {
-  const std::string where = source_.scheduler_where();
-  if (name.empty() && source_.scheduler().value("_class_name", "") == "PNDMScheduler")
-    log::info("{}: PNDMScheduler is run as Euler, with its betas", where);
-  return make_sampler(name.empty() ? sampler_of_config(source_.scheduler(), where) : name,
-                      source_.scheduler(), where);
+  return make_sampler(sampler_name(name), source_.scheduler(), source_.scheduler_where());
+}
+
+Shortened StableDiffusion::shortened(const std::string& sampler) const {
+  return source_.is_lcm() && sampler_name(sampler) == "lcm" ? Shortened::schedule
+                                                            : Shortened::steps;
+}
+
+std::unique_ptr<Sampler> StableDiffusion::prepared(const EvaluateParameters& p,
+                                                   double strength) const {
+  check(p);
+  auto s = sampler(p.sampler);
+  s->prepare(p.steps, strength, shortened(p.sampler));
+  return s;
+}
+
+void StableDiffusion::validate(const EvaluateParameters& p, double strength) const {
+  prepared(p, strength);
 }
 
 DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
                                        std::unique_ptr<Sampler> sampler,
                                        const std::optional<mx::array>& from) {
+  if (p.sampler.empty() && source_.scheduler().value("_class_name", "") == "PNDMScheduler")
+    log::info("{}: PNDMScheduler is run as Euler, with its betas", source_.scheduler_where());
   // The UNet of a model that takes guidance as an input runs once.
   const bool guided = p.cfg > 1 && !source_.unet_config().time_cond_proj_dim;
   // Both sides of the guidance are of one length.
@@ -231,10 +251,7 @@ DenoiseIterator StableDiffusion::start(const EvaluateParameters& p,
 }
 
 DenoiseIterator StableDiffusion::generate(const EvaluateParameters& p) {
-  check(p);
-  auto s = sampler(p.sampler);
-  s->prepare(p.steps);
-  return start(p, std::move(s), std::nullopt);
+  return start(p, prepared(p, 1), std::nullopt);
 }
 
 DenoiseIterator StableDiffusion::generate(const mx::array& image, double strength,
@@ -246,8 +263,7 @@ DenoiseIterator StableDiffusion::generate(const mx::array& image, double strengt
         "image to image: expected a picture [H, W, {}] with edges that are multiples of "
         "{}, found [{}]",
         source_.autoencoder_config().in_channels, scale(), fmt::join(image.shape(), ", "));
-  auto s = sampler(p.sampler);
-  s->prepare(p.steps, strength);
+  auto s = prepared(p, strength);
   auto latents = autoencoder()->encode_scaled(mx::expand_dims(image, 0));
   latents.eval();
   if (options_.conserve_memory) {

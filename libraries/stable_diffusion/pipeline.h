@@ -78,8 +78,8 @@ class DenoiseIterator {
   bool stopped_ = false;
 };
 
-// Parts are loaded when they are first needed, and stay until they are released. One thread at a
-// time.
+// Parts are loaded when they are first needed, and stay until they are released; that their weights
+// fit is seen to at once. One thread at a time.
 class StableDiffusion {
  public:
   explicit StableDiffusion(ModelSource source, LoadOptions options = {});
@@ -111,10 +111,18 @@ class StableDiffusion {
   }
 
   std::unique_ptr<Sampler> sampler(const std::string& name) const;  // "": the model's own
+  // What a picture's strength takes away with that sampler: of the schedule where a latent
+  // consistency model has its own kind, of the steps elsewhere, as diffusers' pipelines do.
+  Shortened shortened(const std::string& sampler) const;
+  // Faults of a request that can be seen before anything is loaded: check(), and steps that the
+  // sampler cannot take.
+  void validate(const EvaluateParameters& parameters, double strength = 1) const;
 
  private:
   DenoiseIterator start(const EvaluateParameters& parameters, std::unique_ptr<Sampler> sampler,
                         const std::optional<mx::array>& latents);
+  std::string sampler_name(const std::string& name) const;
+  std::unique_ptr<Sampler> prepared(const EvaluateParameters& parameters, double strength) const;
   const std::vector<std::shared_ptr<const ClipTextModel>>& text_encoders();
   int windows(const std::string& prompt) const;  // that the whole prompt takes
   std::shared_ptr<const UNet> unet();

@@ -9,20 +9,28 @@
 
 namespace mlxcpp::sd {
 
-void Sampler::prepare(int steps, double strength) {
+void Sampler::prepare(int steps, double strength, Shortened shortened) {
   if (steps < 1) throw Error("steps: at least 1 is needed, found {}", steps);
   if (steps > schedule_.size())
     throw Error("steps: the model was trained on {} timesteps, found {} steps", schedule_.size(),
                 steps);
   if (!(strength > 0 && strength <= 1))
     throw Error("strength: expected above 0 and at most 1, found {}", strength);
-  Plan p = strength < 1 ? plan_part(steps, strength) : plan(steps);
+  Plan p = shortened == Shortened::schedule ? plan_shortened_schedule(steps, strength)
+           : strength < 1                   ? plan_part(steps, strength)
+                                            : plan(steps);
   if (p.timesteps.empty())
     throw Error("strength {} of {} steps leaves none; ask for at least {} steps", strength, steps,
-                static_cast<int>(std::ceil(1 / strength)));
+                fewest_steps(strength));
   timesteps_ = std::move(p.timesteps);
   sigmas_ = std::move(p.sigmas);
   restart();
+}
+
+int fewest_steps(double strength) {
+  int n = static_cast<int>(std::min(1e6, std::ceil(1 / strength)));
+  if (n * strength < 1 && n < 1000000) ++n;  // 49 * (1 / 49) is below 1
+  return n;
 }
 
 // As the pipelines' get_timesteps: the last int(steps * strength).
@@ -34,6 +42,10 @@ Sampler::Plan Sampler::plan_part(int steps, double strength) {
   if (!p.sigmas.empty())
     p.sigmas.erase(p.sigmas.begin(), p.sigmas.begin() + static_cast<ptrdiff_t>(skip));
   return p;
+}
+
+Sampler::Plan Sampler::plan_shortened_schedule(int, double) {
+  throw Error("only LCM has a schedule that the strength shortens");
 }
 
 mx::array Sampler::initial_latents(const mx::array& noise) const {

@@ -16,6 +16,13 @@ namespace mlxcpp::sd {
 
 namespace mx = mlx::core;
 
+// What a strength below 1 takes away.
+enum class Shortened {
+  steps,     // the first of them: int(steps * strength) are taken (StableDiffusionImg2ImgPipeline)
+  schedule,  // the noisiest part of LCM's original schedule, over the rest of which all steps are
+             // taken (LatentConsistencyModelImg2ImgPipeline)
+};
+
 class Sampler {
  public:
   virtual ~Sampler() = default;
@@ -23,7 +30,7 @@ class Sampler {
   // Chooses the timesteps, and forgets what earlier steps left. strength, in (0, 1], is the share
   // of the way that is gone: below 1 the latents start from a picture (add_noise). An Error when no
   // step would be left, or there are more than the model was trained on.
-  void prepare(int steps, double strength = 1.0);
+  void prepare(int steps, double strength = 1.0, Shortened shortened = Shortened::steps);
 
   int steps() const { return static_cast<int>(timesteps_.size()); }    // that will be taken
   const std::vector<double>& timesteps() const { return timesteps_; }  // what the UNet is told
@@ -57,11 +64,15 @@ class Sampler {
   // The whole way; prepare() takes what `strength` leaves of it.
   virtual Plan plan(int steps) = 0;
   virtual Plan plan_part(int steps, double strength);
+  virtual Plan plan_shortened_schedule(int steps, double strength);
   virtual void restart() {}
 
   NoiseSchedule schedule_;
   std::vector<double> timesteps_, sigmas_;
 };
+
+// The fewest steps of which that strength leaves one (10^6 where it would be more).
+int fewest_steps(double strength);
 
 // By name: "euler", "euler-ancestral", "ddim", "dpm++2m", "dpm++2m-karras", "lcm", "simple-euler",
 // "simple-euler-ancestral". `config` is a scheduler_config.json; fields that the sampler has not

@@ -137,11 +137,24 @@ class Lcm final : public DiscreteSampler {
     const int original = settings_.original_inference_steps;
     if (steps > original)
       throw Error("LCM: at most {} steps ('original_inference_steps'), found {}", original, steps);
-    const int stride = schedule_.size() / original;
+    return evenly(steps, original);
+  }
+  Plan plan_shortened_schedule(int steps, double strength) override {
+    const int original = settings_.original_inference_steps;
+    const int left = static_cast<int>(original * strength);
+    if (steps > left)
+      throw Error(
+          "LCM: at most {} steps ({} of 'original_inference_steps' times strength {}), found {}",
+          left, original, strength, steps);
+    return evenly(steps, left);
+  }
+  // Steps over the last `count` of the original schedule.
+  Plan evenly(int steps, int count) const {
+    const int stride = schedule_.size() / settings_.original_inference_steps;
     Plan p;
     for (int i = 0; i < steps; ++i) {
-      const auto skipped = static_cast<int>(std::floor(static_cast<double>(original) / steps * i));
-      p.timesteps.push_back((original - skipped) * stride - 1);
+      const auto skipped = static_cast<int>(std::floor(static_cast<double>(count) / steps * i));
+      p.timesteps.push_back((count - skipped) * stride - 1);
     }
     check_timesteps(p, "LCM");
     return p;

@@ -46,8 +46,8 @@ CLASSES = {
 
 
 def sampler_cases():
-    def case(name, sampler, config, steps=5, strength=1.0):
-        return dict(name=name, sampler=sampler, config=config, steps=steps, strength=strength)
+    def case(name, sampler, config, steps=5, strength=1.0, **more):
+        return dict(name=name, sampler=sampler, config=config, steps=steps, strength=strength, **more)
 
     for sampler in CLASSES:
         for spacing in ("leading", "trailing", "linspace"):
@@ -79,6 +79,9 @@ def sampler_cases():
         for i, config in enumerate(settings):
             for steps in (5, 16):
                 yield case(f"{sampler}/settings{i}/{steps}", sampler, config, steps)
+    for config, steps, strength in (({}, 4, 0.5), ({}, 4, 0.9), ({}, 3, 0.29), ({}, 5, 1.0), (dict(original_inference_steps=20), 7, 0.35),
+                                    (dict(num_train_timesteps=90), 16, 0.33)):
+        yield case(f"lcm/all_steps{config.get('original_inference_steps', '')}/{steps}/{strength}", "lcm", config, steps, strength, all_steps=True)
 
 
 def run_sampler(case, draws):
@@ -86,9 +89,12 @@ def run_sampler(case, draws):
     if case["sampler"] == "dpm++2m-karras":
         config["use_karras_sigmas"] = True
     s = CLASSES[case["sampler"]](**config)
-    s.set_timesteps(case["steps"])
+    all_steps = case.get("all_steps", False)  # as LatentConsistencyModelImg2ImgPipeline
+    s.set_timesteps(case["steps"], **({"strength": case["strength"]} if all_steps else {}))
     timesteps = s.timesteps
-    if case["strength"] < 1:  # as StableDiffusionImg2ImgPipeline.get_timesteps
+    if all_steps and case["strength"] < 1:
+        x = s.add_noise(draws["picture"], draws["noise"], timesteps[:1])
+    elif case["strength"] < 1:  # as StableDiffusionImg2ImgPipeline.get_timesteps
         start = max(case["steps"] - min(int(case["steps"] * case["strength"]), case["steps"]), 0)
         timesteps = timesteps[start:]
         if hasattr(s, "set_begin_index"):

@@ -77,6 +77,9 @@ TEST(Errors, PartsThatDoNotBelongTogether) {
   vae.set("vae/config.json", "latent_channels", 16);
   EXPECT_THAT(error_of_source(vae.path()),
               AllOf(HasSubstr("16 latent channels"), HasSubstr("do not belong together")));
+  ModelFolder grey;
+  grey.set("vae/config.json", "out_channels", 1);
+  EXPECT_THAT(error_of_source(grey.path()), HasSubstr("a picture has 3"));
   text.set("text_encoder/config.json", "hidden_size", 48);
   EXPECT_THAT(error_of_source(text.path()), HasSubstr("do not belong together"));
   ModelFolder xl(kXl);
@@ -108,7 +111,8 @@ TEST(Errors, UnsupportedFields) {
               HasSubstr("'AttnDownBlock2D'"));
   EXPECT_THAT(error(unet, "layers_per_block", 1 << 20), HasSubstr("'layers_per_block'"));
   EXPECT_THAT(error("vae/config.json", "shift_factor", 0.1), HasSubstr("'shift_factor'"));
-  EXPECT_THAT(error("vae/config.json", "scaling_factor", 0), HasSubstr("'scaling_factor'"));
+  for (const double factor : {0.0, -1.0, 1e39, 1e-45})
+    EXPECT_THAT(error("vae/config.json", "scaling_factor", factor), HasSubstr("'scaling_factor'"));
   EXPECT_THAT(error("text_encoder/config.json", "architectures", {"T5EncoderModel"}),
               HasSubstr("'T5EncoderModel'"));
 }
@@ -141,6 +145,27 @@ TEST(Errors, WeightsThatDoNotFit) {
     EXPECT_THAT(e.what(), AllOf(::testing::StartsWith((folder / "unet").string()),
                                 HasSubstr("missing conv_in.bias"), HasSubstr("conv_out.weight")));
   }
+}
+
+// Each part's weights are looked at when the model is opened, and not held.
+TEST(Errors, WeightsThatDoNotFitAreSeenAtOnce) {
+  for (const char* part : {"vae", "unet", "text_encoder"}) {
+    const ModelFolder folder;
+    const auto file = folder / part /
+                      (std::string(part) == "text_encoder" ? "model" : "diffusion_pytorch_model") +=
+        ".safetensors";
+    auto weights = load_safetensors(file);
+    weights.insert_or_assign("more.weight", mx::zeros({2}));
+    write_safetensors(file, weights);
+    const ModelSource source(folder.path());
+    EXPECT_THAT(error_of([&] { source.check_weights(); }),
+                AllOf(HasSubstr(part), HasSubstr("unused more.weight")));
+    EXPECT_THAT(error_of([&] { StableDiffusion{source}; }), HasSubstr("unused more.weight"));
+  }
+  mx::synchronize();
+  const size_t before = mx::get_active_memory();
+  ModelSource(kXl).check_weights();
+  EXPECT_EQ(mx::get_active_memory(), before);
 }
 
 TEST(Errors, SingleFilesOfOtherModels) {

@@ -192,6 +192,21 @@ TEST(Pipeline, ImageToImageTakesItsShareOfTheSteps) {
   }
 }
 
+// As LatentConsistencyModelImg2ImgPipeline, and not as StableDiffusionImg2ImgPipeline.
+TEST(Pipeline, LatentConsistencyModelsTakeAllStepsFromAPicture) {
+  test::ModelFolder folder;
+  auto p = small(1, 4);
+  p.sampler = "lcm";
+  const auto picture = mx::zeros({64, 32, 3});
+  EXPECT_EQ(tiny(folder.path()).generate(picture, 0.5, p).count(), 2);
+  folder.set("model_index.json", "_class_name", "LatentConsistencyModelPipeline");
+  auto model = tiny(folder.path());
+  EXPECT_EQ(model.generate(picture, 0.5, p).count(), 4);
+  EXPECT_THAT(error_of([&] { model.generate(picture, 0.05, p); }), HasSubstr("at most 2 steps"));
+  EXPECT_THAT(error_of([&] { model.validate(p, 0.05); }), HasSubstr("at most 2 steps"));
+  EXPECT_NO_THROW(model.validate(p, 0.5));
+}
+
 TEST(Pipeline, StepsCountAndForesee) {
   auto model = tiny();
   auto steps = model.generate(small(1, 3));

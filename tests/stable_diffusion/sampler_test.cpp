@@ -27,12 +27,14 @@ struct SamplerCase {
   Json config;
   int steps = 0;
   double strength = 1;
+  bool all_steps = false;
   void fields(ConfigReader& v) {
     v.need("name", name);
     v.need("sampler", sampler);
     v.need("config", config);
     v.need("steps", steps);
     v.need("strength", strength);
+    v.maybe("all_steps", all_steps);
   }
 };
 
@@ -46,7 +48,7 @@ TEST(Sampler, EqualsDiffusersStepByStep) {
     const auto c = read_config<SamplerCase>(json, "samplers.json");
     SCOPED_TRACE(c.name);
     const auto sampler = make_sampler(c.sampler, c.config);
-    sampler->prepare(c.steps, c.strength);
+    sampler->prepare(c.steps, c.strength, c.all_steps ? Shortened::schedule : Shortened::steps);
 
     const auto& timesteps = tensors.at(c.name + "/timesteps");
     ASSERT_EQ(sampler->steps(), timesteps.shape(0));
@@ -125,6 +127,30 @@ TEST(Sampler, AllReachThePictureThatTheModelSees) {
     }
     EXPECT_LE(largest(x - picture), 0.15) << name;  // DDIM and LCM stop at the first timestep
   }
+}
+
+// When diffusers' LCMScheduler.set_timesteps(steps, strength=...) raises a ValueError.
+TEST(Sampler, LcmTakesNoMoreStepsThanTheStrengthLeavesOfItsSchedule) {
+  const auto error = [](int steps, double strength, int original) {
+    const auto sampler = make_sampler("lcm", {{"original_inference_steps", original}});
+    return error_of([&] { sampler->prepare(steps, strength, Shortened::schedule); });
+  };
+  const auto taken = [](int steps, double strength, int original) {
+    const auto sampler = make_sampler("lcm", {{"original_inference_steps", original}});
+    sampler->prepare(steps, strength, Shortened::schedule);
+    return sampler->steps();
+  };
+  EXPECT_EQ(taken(50, 1, 50), 50);
+  EXPECT_EQ(taken(4, 0.08, 50), 4);
+  EXPECT_EQ(taken(14, 0.29, 50), 14) << "50 * 0.29 is 14.499999999999998";
+  EXPECT_EQ(taken(1, 0.02, 50), 1);
+  EXPECT_THAT(error(51, 1, 50), HasSubstr("at most 50 steps"));
+  EXPECT_THAT(error(5, 0.08, 50), HasSubstr("at most 4 steps"));
+  EXPECT_THAT(error(15, 0.29, 50), HasSubstr("at most 14 steps (50 of"));
+  EXPECT_THAT(error(1, 0.01, 50), HasSubstr("at most 0 steps"));
+  EXPECT_THAT(error(7, 0.349, 20), HasSubstr("at most 6 steps"));
+  EXPECT_THAT(error_of([] { make_sampler("ddim", kScaled)->prepare(4, 0.5, Shortened::schedule); }),
+              HasSubstr("only LCM"));
 }
 
 TEST(Sampler, OfSchedulerConfigurations) {

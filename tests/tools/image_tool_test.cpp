@@ -10,6 +10,7 @@
 #include "stable_diffusion/pipeline.h"
 #include "stable_diffusion/png.h"
 #include "support/temp_folder.h"
+#include "tests/stable_diffusion/model_folder.h"
 #include "tests/support/paths.h"
 #include "tests/support/shell.h"
 #include "vlm/media/picture.h"
@@ -204,6 +205,80 @@ TEST_F(ImageTool, ImageToImage) {
   EXPECT_EQ(image("no.png", "").status, 2) << "--input is needed";
 }
 
+// A latent consistency model takes all its steps, over what the strength leaves of its schedule.
+TEST_F(ImageTool, ImageToImageOfLatentConsistencyModels) {
+  const sd::test::ModelFolder lcm;
+  lcm.set("model_index.json", "_class_name", "LatentConsistencyModelPipeline");
+  lcm.write("scheduler/scheduler_config.json", R"({"_class_name": "LCMScheduler"})");
+  const auto image = [&](const std::string& more) {
+    return run(fmt::format(
+        "image --model '{}' --cfg 1 --seed 5 --input '{}/sd/sd21/image0.png' "
+        "--output '{}' {}",
+        lcm.path().string(), test::golden_folder().string(), (folder / "a.png").string(), more));
+  };
+  for (const char* strength : {"1", "0.5", "0.1"}) {
+    const auto outcome = image(std::string("--steps 4 --strength ") + strength);
+    EXPECT_EQ(outcome.status, 0) << outcome.out;
+    EXPECT_THAT(outcome.out, HasSubstr("step 4/4")) << strength;
+  }
+  EXPECT_THAT(image("--steps 4 --strength 0.5 --sampler euler").out, HasSubstr("step 2/2"))
+      << "other samplers have no such schedule";
+  const auto fault = image("--steps 6 --strength 0.1");
+  EXPECT_EQ(fault.status, 1);
+  EXPECT_THAT(fault.out, HasSubstr("LCM: at most 5 steps"));
+}
+
+// Parts are loaded one after the other; a decoder that cannot be is known before the first step.
+TEST_F(ImageTool, ADecoderThatDoesNotFitIsRefusedBeforeTheFirstStep) {
+  const auto fault = [&](const sd::test::ModelFolder& model) {
+    for (const char* memory : {"", "--conserve-memory"}) {
+      const auto outcome = run(fmt::format(
+          "text --model '{}' --latent-width 8 --latent-height 8 --steps 1 --output '{}' {}",
+          model.path().string(), (folder / "a.png").string(), memory));
+      EXPECT_EQ(outcome.status, 1) << outcome.out;
+      EXPECT_THAT(outcome.out, Not(HasSubstr("step 1")));
+      EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1) << outcome.out;
+      EXPECT_FALSE(std::filesystem::exists(folder / "a.png"));
+      if (*memory) return outcome.out;
+    }
+    return std::string();
+  };
+  const std::string file = "vae/diffusion_pytorch_model.safetensors";
+  const auto with_weights = [&](auto change) {
+    const sd::test::ModelFolder model;
+    auto weights = load_safetensors(test::golden_folder() / "sd/sd21" / file);
+    change(weights);
+    std::filesystem::remove(model / file);
+    write_safetensors(model / file, weights);
+    return fault(model);
+  };
+  EXPECT_THAT(with_weights([](auto& w) { w.erase("decoder.conv_in.bias"); }),
+              HasSubstr("vae: weights do not fit the model: missing decoder.conv_in.bias"));
+  EXPECT_THAT(with_weights([](auto& w) {
+                w.insert_or_assign("decoder.conv_in.weight", mx::zeros({16, 16, 3, 3}));
+              }),
+              HasSubstr("shape of decoder.conv_in.weight"));
+  EXPECT_THAT(with_weights([](auto& w) {
+                w.insert_or_assign("decoder.conv_in.bias", mx::zeros({16}, mx::int32));
+              }),
+              HasSubstr("decoder.conv_in.bias"));
+  const auto with = [&](const char* key, const Json& value) {
+    sd::test::ModelFolder model;
+    model.set("vae/config.json", key, value);
+    return fault(model);
+  };
+  EXPECT_THAT(with("latent_channels", 16), HasSubstr("do not belong together"));
+  EXPECT_THAT(with("scaling_factor", 0), HasSubstr("'scaling_factor'"));
+  EXPECT_THAT(with("scaling_factor", 1e39), HasSubstr("'scaling_factor'"));
+  EXPECT_THAT(with("out_channels", 4), HasSubstr("a picture has 3"));
+  EXPECT_THAT(with("layers_per_block", 3), HasSubstr("vae: weights do not fit the model"));
+  const sd::test::ModelFolder none, broken;
+  std::filesystem::remove(none / file);
+  EXPECT_THAT(fault(none), HasSubstr("no diffusion_pytorch_model.safetensors here"));
+  std::filesystem::resize_file(broken / file, std::filesystem::file_size(broken / file) / 2);
+  EXPECT_THAT(fault(broken), HasSubstr("diffusion_pytorch_model.safetensors"));
+}
+
 // Seen before anything is loaded or computed.
 TEST_F(ImageTool, Faults) {
   const auto fault = [&](const std::string& more, const std::string& model = "sd21") {
@@ -218,6 +293,9 @@ TEST_F(ImageTool, Faults) {
   EXPECT_THAT(fault("--image-count 2 --rows 3"), HasSubstr("--rows"));
   EXPECT_THAT(fault("--latent-width 0"), HasSubstr("latent size"));
   EXPECT_THAT(fault("--cfg nan"), HasSubstr("cfg"));
+  EXPECT_THAT(fault("--tile 1"), HasSubstr("--tile"));
+  EXPECT_THAT(fault("--steps 1001"), HasSubstr("1000 timesteps"));
+  EXPECT_THAT(fault("--output ."), HasSubstr("it is a folder"));
   EXPECT_THAT(fault("--output /no/such/folder/a.png"), HasSubstr("/no/such/folder/a.png"));
   EXPECT_THAT(fault("--preview /no/such/folder/a.png"), HasSubstr("/no/such/folder/a.png"));
   EXPECT_THAT(fault("", "sd21/unet"), HasSubstr("model_index.json"));

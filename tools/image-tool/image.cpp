@@ -53,12 +53,14 @@ Command add_image_to_image(CLI::App& app) {
     if (!(o->strength > 0 && o->strength <= 1))
       throw Error("--strength: expected above 0 and at most 1, found {}", o->strength);
     auto parameters = o->parameters();
-    // At least one step is taken.
-    if (parameters.steps > 0 && parameters.steps * o->strength < 1)
-      parameters.steps = static_cast<int>(std::min(1e6, std::ceil(1 / o->strength)));
     o->check(parameters);
     const auto input = read_input(o->input, o->max_edge);
     auto model = o->open();
+    // At least one step is taken.
+    if (model.shortened(parameters.sampler) == sd::Shortened::steps &&
+        parameters.steps * o->strength < 1)
+      parameters.steps = sd::fewest_steps(o->strength);
+    model.validate(parameters, o->strength);
     return run_generation(
         *o, parameters, model, [&] { return model.generate(input, o->strength, parameters); },
         fmt::format(", Size: {}x{}, Denoising strength: {}", input.shape(1), input.shape(0),

@@ -81,6 +81,7 @@ void SdOptions::check(const sd::EvaluateParameters& p) const {
   sd::check(p);
   if (rows < 1 || rows > image_count)
     throw Error("--rows: expected 1 to {}, the number of pictures; found {}", image_count, rows);
+  if (tile == 1) throw Error("--tile: expected 0, or at least 2 latents; found 1");
   sd::check_writable(output);
   if (!preview.empty()) sd::check_writable(preview);
 }

@@ -10,6 +10,7 @@ Command add_text_to_image(CLI::App& app) {
     const auto parameters = o->parameters();
     o->check(parameters);
     auto model = o->open();
+    model.validate(parameters);
     return run_generation(
         *o, parameters, model, [&] { return model.generate(parameters); },
         fmt::format(", Size: {}x{}", parameters.latent_width * model.scale(),
