@@ -42,14 +42,18 @@ pub fn run<T: Send + 'static>(
         let _ = sender.send(result);
         drop(flag);
     };
-    if let Err(e) = thread::Builder::new().stack_size(STACK).spawn(work) {
-        return fail(format!("no thread to work on: {e}"));
-    }
+    let worker = match thread::Builder::new().stack_size(STACK).spawn(work) {
+        Ok(worker) => worker,
+        Err(e) => return fail(format!("no thread to work on: {e}")),
+    };
     let deadline = Instant::now() + Duration::from_secs(bounds.seconds);
     loop {
         match receiver.recv_timeout(Duration::from_millis(50)) {
-            Ok(Ok(result)) => return result,
-            Ok(Err(panic)) => resume_unwind(panic),
+            Ok(result) => {
+                // Nothing of the thread is left behind: what ends it would race with the program's end.
+                let _ = worker.join();
+                return result.unwrap_or_else(|panic| resume_unwind(panic));
+            }
             Err(RecvTimeoutError::Disconnected) => return fail("the worker thread ended early"),
             Err(RecvTimeoutError::Timeout) if given_up.load(Ordering::Relaxed) => {
                 return fail(format!("needs more than {} MB of memory", bounds.bytes >> 20));
