@@ -2,7 +2,8 @@
 // tiles as in FlashAttention, arXiv 2205.14135). Included once per instruction set, inside an
 // anonymous namespace, after these: the vector F of W floats with zero set1 load store add sub mul
 // fma max round_nearest pow2 select_below hsum hmax hsum4 load_bf16 load_f16 load_u8 load_u4
-// store_bf16 store_f16 f16_to_float, and the register blocking kFewRows, kTileRows, kTileVectors.
+// store_bf16 store_f16 f16_to_float, transpose_square with its kTransposeSide (W is a multiple),
+// and the register blocking kFewRows, kTileRows, kTileVectors.
 
 constexpr float kMinusInfinity = -__builtin_inff();
 
@@ -451,11 +452,19 @@ inline void product(const float* a, int a_stride, const float* b, int b_stride, 
 // Keys become columns: out[d][column + j].
 template <class Row>
 inline void pack_keys(const AttentionArgs& a, const KvPlane& k, int first, int count, float* out) {
-  const int whole = a.dim / W * W, rest = a.dim - whole;
+  constexpr int kSide = static_cast<int>(kTransposeSide);
+  const int whole = a.dim / W * W, rest = a.dim - whole, squares = count / kSide * kSide;
+  for (int j = 0; j < squares; j += kSide)
+    for (int d = 0; d < whole; d += W) {
+      float lanes[kSide][W];
+      for (int i = 0; i < kSide; ++i) store(lanes[i], Row(k, first + j + i, a).at(d));
+      for (int i = 0; i < W; i += kSide)
+        transpose_square(&lanes[0][i], W, out + (d + i) * kAttentionBlock + j, kAttentionBlock);
+    }
   for (int j = 0; j < count; ++j) {
     const Row key(k, first + j, a);
     float lanes[W];
-    for (int d = 0; d < whole; d += W) {
+    for (int d = j < squares ? whole : 0; d < whole; d += W) {
       store(lanes, key.at(d));
       for (int i = 0; i < W; ++i) out[(d + i) * kAttentionBlock + j] = lanes[i];
     }

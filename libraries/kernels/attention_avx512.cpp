@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include "kernels/attention_kernel.h"
+#include "kernels/transpose_avx.h"
 
 namespace mlxcpp::kernels {
 namespace {

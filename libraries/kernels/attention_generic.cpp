@@ -18,6 +18,12 @@ inline F load(const float* p) {
   return x;
 }
 inline void store(float* p, F x) { __builtin_memcpy(p, &x, sizeof x); }
+constexpr size_t kTransposeSide = W;
+// to[i * to_ld + j] = from[j * from_ld + i] for a square.
+inline void transpose_square(const float* from, size_t from_ld, float* to, size_t to_ld) {
+  for (size_t i = 0; i < kTransposeSide; ++i)
+    for (size_t j = 0; j < kTransposeSide; ++j) to[i * to_ld + j] = from[j * from_ld + i];
+}
 inline F add(F a, F b) { return a + b; }
 inline F sub(F a, F b) { return a - b; }
 inline F mul(F a, F b) { return a * b; }

@@ -288,6 +288,12 @@ void load(Module& m, Weights weights) {
     weights.erase(it);
   });
   for (const auto& [path, w] : weights) bad.push_back("unused " + path);
+  constexpr size_t kTold = 20;  // another model's weights do not fit in thousands of ways
+  if (bad.size() > kTold) {
+    const size_t more = bad.size() - kTold;
+    bad.resize(kTold);
+    bad.push_back(fmt::format("and {} more", more));
+  }
   if (!bad.empty()) throw Error("weights do not fit the model: {}", fmt::join(bad, "; "));
   for (auto& [p, w] : fits) p->set(std::move(w));
 }

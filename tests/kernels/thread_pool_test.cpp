@@ -8,12 +8,16 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <mlx/backend/cpu/encoder.h>
+#include <mlx/mlx.h>
+#include <mlx/primitives.h>
 
 #include "core/error.h"
 #include "kernels/cpu_count.h"
@@ -82,6 +86,40 @@ TEST_F(ThreadPool, RethrowsAndSurvives) {
     std::atomic<int> after{0};
     parallel_for(64, 1, [&](size_t, size_t) { ++after; });
     EXPECT_EQ(after, 64);
+  }
+}
+
+// As our kernels are: a task on MLX's thread that spreads over the pool.
+class OutOfMemory : public mlx::core::UnaryPrimitive {
+ public:
+  using UnaryPrimitive::UnaryPrimitive;
+  void eval_cpu(const std::vector<mlx::core::array>&, mlx::core::array& out) override {
+    out.set_data(mlx::core::allocator::malloc(out.nbytes()));
+    mlx::core::cpu::get_command_encoder(stream()).dispatch([] {
+      parallel_for(64, 1, [](size_t b, size_t) {
+        if (b == 40) throw std::bad_alloc();
+      });
+    });
+  }
+  void eval_gpu(const std::vector<mlx::core::array>&, mlx::core::array&) override {}
+  const char* name() const override { return "OutOfMemory"; }
+};
+
+TEST_F(ThreadPool, OutOfMemoryInsideATaskSurfacesAtEval) {
+  namespace mx = mlx::core;
+  for (int round = 0; round < 3; ++round) {
+    mx::array x({4}, mx::float32,
+                std::make_shared<OutOfMemory>(mx::default_stream(mx::Device::cpu)), {});
+    EXPECT_THROW(
+        {
+          x.eval();
+          mx::synchronize(mx::default_stream(mx::Device::cpu));
+        },
+        std::exception);  // MLX hands its text on
+    std::atomic<int> after{0};
+    parallel_for(64, 1, [&](size_t, size_t) { ++after; });
+    EXPECT_EQ(after, 64);
+    EXPECT_EQ(mx::sum(mx::ones({3}, mx::float32)).item<float>(), 3);
   }
 }
 

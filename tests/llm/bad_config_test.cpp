@@ -41,6 +41,8 @@ const Case kCases[] = {
     {"lfm2", R"({"conv_L_cache": 0})", "conv_L_cache"},
     {"lfm2", R"({"conv_dim": 32})", "conv_dim"},
     {"lfm2", R"({"layer_types": null, "full_attn_idxs": [7]})", "full_attn_idxs"},
+    {"llama", R"({"head_dim": 2147483646})", "'head_dim' is 2147483646, expected a positive even"},
+    {"llama", R"({"num_attention_heads": 1073741824})", "134217727 at most, with heads of 16"},
     {"mimo", R"({"use_mrope": true})", "use_mrope"},
     {"mixtral", R"({"num_local_experts": null})", "num_local_experts"},
     {"qwen3_moe", R"({"num_experts_per_tok": 0})", "num_experts_per_tok"},

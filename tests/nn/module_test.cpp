@@ -15,6 +15,7 @@ namespace {
 
 using test::near;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -154,6 +155,13 @@ TEST(Load, NamesEveryFaultAndTouchesNothing) {
   EXPECT_THAT(text, HasSubstr("unused layers.2.norm.weight"));
   EXPECT_THAT(text, Not(HasSubstr("layers.1.up")));
   EXPECT_EQ(m.layers[1].norm->weight->id(), before.id());
+}
+
+TEST(Load, ALongListOfFaultsIsCut) {
+  Linear l(4, 2, false);
+  Weights w{{"weight", mx::zeros({2, 4})}};
+  for (int i = 0; i < 1000; ++i) w.insert_or_assign(fmt::format("w{:04}", i), mx::zeros({1}));
+  EXPECT_THAT(message([&] { load(l, w); }), EndsWith("unused w0019; and 980 more"));
 }
 
 TEST(Load, KeepsTheCheckpointsDtype) {

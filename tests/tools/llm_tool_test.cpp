@@ -202,6 +202,10 @@ TEST_F(LlmTool, StandardOutputThatIsClosed) {
   EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">&-").status, 1);
   EXPECT_EQ(run(std::string("--quiet ") + kFrance, "", ">/dev/full").status, 1);
   EXPECT_EQ(run("--help", "", ">/dev/full").status, 1);
+  const auto script = folder.write("script", "Hello\n");
+  const auto chat = run("chat --quiet --max-tokens 2 <" + script.string(), "", ">/dev/full");
+  EXPECT_EQ(chat.status, 1);
+  EXPECT_EQ(std::count(chat.error.begin(), chat.error.end(), '\n'), 1) << chat.error;
   EXPECT_EQ(run("--help").status, 0);
   // A reader that goes away: an error, not a signal.
   const std::string command =
@@ -381,8 +385,7 @@ TEST_F(LlmTool, ChatCommands) {
   EXPECT_THAT(
       outcome.out,
       AllOf(HasSubstr("speed after each answer: on"), HasSubstr("MLX arrays"),
-            HasSubstr(" MiB\ntemperature 0, "),
-            HasSubstr("temperature 0, topP 1, maxTokens 4"),
+            HasSubstr(" MiB\ntemperature 0, "), HasSubstr("temperature 0, topP 1, maxTokens 4"),
             HasSubstr("temperature 0, topP 0.5, maxTokens 3"), HasSubstr("maxTokens no limit"),
             HasSubstr("expected a positive number"), HasSubstr("expected a number"),
             HasSubstr("temperature must be 0 or more"), HasSubstr("/maxTokens [NUMBER]"),

@@ -99,6 +99,7 @@ class ChatLoop {
       if (interrupt.interrupted()) print("[stopped]\n");
       if (stats_ && info) fmt::print(stderr, "{}\n", info->summary());
     } catch (const Error& e) {
+      if (std::ferror(stdout)) throw;  // nobody reads on
       fmt::print(stderr, "{}\n", e.what());
     }
   }

@@ -1,5 +1,7 @@
 #include "llm/blocks/config.h"
 
+#include <limits>
+
 namespace mlxcpp::llm {
 
 void read_size(ConfigReader& v, const char* key, int& out) {
@@ -80,8 +82,14 @@ void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   if (!head_dim && hidden_size % num_attention_heads != 0)
     throw bad("hidden_size", hidden_size,
               fmt::format("a multiple of num_attention_heads ({})", num_attention_heads));
-  if (head_size() <= 0 || head_size() % 2 != 0)
-    throw bad("head_dim", head_size(), "a positive even number");
+  // Tables of a head's size are made before its weights are looked at.
+  constexpr int kLargestHead = 1 << 16;
+  if (head_size() <= 0 || head_size() % 2 != 0 || head_size() > kLargestHead)
+    throw bad("head_dim", head_size(),
+              fmt::format("a positive even number, {} at most", kLargestHead));
+  if (const int most = std::numeric_limits<int>::max() / head_size(); num_attention_heads > most)
+    throw bad("num_attention_heads", num_attention_heads,
+              fmt::format("{} at most, with heads of {}", most, head_size()));
   if (sliding_window && *sliding_window <= 0)
     throw bad("sliding_window", *sliding_window, "a positive number or null");
   if (!layer_types.empty() && layer_types.size() != static_cast<size_t>(num_hidden_layers))

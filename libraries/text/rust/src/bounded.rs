@@ -49,9 +49,10 @@ pub fn run<T: Send + 'static>(
     let deadline = Instant::now() + Duration::from_secs(bounds.seconds);
     loop {
         match receiver.recv_timeout(Duration::from_millis(50)) {
-            Ok(done) => {
-                let _ = worker.join(); // so that no thread is still ending when the process does
-                return done.unwrap_or_else(|panic| resume_unwind(panic));
+            Ok(result) => {
+                // Nothing of the thread is left behind: what ends it would race with the program's end.
+                let _ = worker.join();
+                return result.unwrap_or_else(|panic| resume_unwind(panic));
             }
             Err(RecvTimeoutError::Disconnected) => return fail("the worker thread ended early"),
             Err(RecvTimeoutError::Timeout) if given_up.load(Ordering::Relaxed) => {
