@@ -125,8 +125,8 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
       result.output.erase(0, result.output.size() - kKeptOutput);
   }
   result.exit_code = child.wait();
-  throw_if_stopped(stop,
-                   program);  // Ctrl-C reaches the child too: its end is then no fault of its own
+  // Ctrl-C reaches the child too: its end is then no fault of its own.
+  throw_if_stopped(stop, program);
   if (result.exit_code == kCannotRun && result.output.empty())
     throw Error("{}: cannot be run", program);
   return result;

@@ -9,8 +9,8 @@ inline constexpr bool kWords = true;
 }  // namespace
 }  // namespace mlxcpp::kernels::quant
 
-#include "kernels/quant_k_scales_avx.h"
 #include "kernels/quant_layout-inl.h"
+#include "kernels/quant_scales_avx.h"
 
 // The types as AVX2 reads them, a step of 64 weights at a time. Bytes have no sign, as in
 // quant_unpack.h, except those of types whose integers go beyond 6 bits: vpmaddubsw would saturate,
@@ -405,18 +405,11 @@ struct LoadNvFp4 {
     const uint8_t* e = row.scales + static_cast<size_t>(step) * 4;
     int32_t four = 0;
     __builtin_memcpy(&four, e, kPartial ? 2 : 4);
-    // As e4m3_to_f32, twice over: the lanes of a subgroup.
+    // Each twice: the lanes of a subgroup.
     const __m256i v = _mm256_cvtepu8_epi32(
         _mm_shuffle_epi8(_mm_cvtsi32_si128(four),
                          _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, -1, -1, -1, -1, -1, -1, -1, -1)));
-    const __m256i magnitude = _mm256_and_si256(v, _mm256_set1_epi32(0x7f));
-    // Seven bits of an e4m3 number are those of an f32 that is 2^120 times smaller.
-    const __m256 f = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
-                                   _mm256_set1_ps(0x1p119f));
-    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f)),
-                                         _mm256_set1_epi32(0x7fc00000));
-    const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(v, magnitude), 24);
-    out->scale = _mm256_or_ps(f, _mm256_castsi256_ps(_mm256_or_si256(nan, sign)));
+    out->scale = half_of_e4m3(v);
   }
 };
 

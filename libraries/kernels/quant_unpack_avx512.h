@@ -9,8 +9,8 @@ inline constexpr bool kWords = false;
 }  // namespace
 }  // namespace mlxcpp::kernels::quant
 
-#include "kernels/quant_k_scales_avx.h"
 #include "kernels/quant_layout-inl.h"
+#include "kernels/quant_scales_avx.h"
 
 // The types as AVX-512 reads them, a step of 128 weights at a time.
 
@@ -461,14 +461,7 @@ struct LoadNvFp4 {
     load_pairs<kPartial>(row.p, step, groups, out);
     for (__m512i& q : out->q) q = lookup(kFp4, q);
     const __m256i v = scales.bytes<kPartial>(row.scales, step, groups);
-    const __m256i magnitude = _mm256_and_si256(v, _mm256_set1_epi32(0x7f));
-    // Seven bits of an e4m3 number are those of an f32 that is 2^120 times smaller.
-    const __m256 f = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
-                                   _mm256_set1_ps(0x1p119f));
-    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f)),
-                                         _mm256_set1_epi32(0x7fc00000));
-    const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(v, magnitude), 24);
-    out->scale = scales.spread(_mm256_or_ps(f, _mm256_castsi256_ps(_mm256_or_si256(nan, sign))));
+    out->scale = scales.spread(half_of_e4m3(v));
   }
 
   MlxScales scales;

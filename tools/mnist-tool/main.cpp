@@ -1,5 +1,7 @@
 // mnist-tool: a network that reads handwritten digits.
+#include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "core/atomic_file.h"
 #include "hub/environment.h"
@@ -43,8 +45,9 @@ int train(const TrainOptions& o) {
 
   mx::random::seed(o.seed);
   mnist::LeNet model;
-  const int steps_per_epoch = (data.train.size() + o.batch_size - 1) / o.batch_size;
-  const auto optimizer = o.optimizer.make(o.epochs * steps_per_epoch);
+  const int64_t batches = (int64_t{data.train.size()} + o.batch_size - 1) / o.batch_size;
+  const int64_t steps = std::min<int64_t>(o.epochs * batches, std::numeric_limits<int>::max());
+  const auto optimizer = o.optimizer.make(static_cast<int>(steps));
   optimizers::TrainStep step(
       model, *optimizer, [&](const nn::Arrays& in) { return mnist::loss(model, in[0], in[1]); },
       o.compile);
