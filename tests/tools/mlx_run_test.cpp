@@ -22,6 +22,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 class MlxRun : public ::testing::Test {
  protected:
@@ -45,9 +46,8 @@ class MlxRun : public ::testing::Test {
                      "binaryDir": "${sourceDir}/build/release"}]})");
 
     // What mlx-run needs of a system, and nothing else of this one.
-    for (const char* name :
-         {"bash", "env", "sh", "cat", "cut", "sed", "sort", "head", "tail", "tr", "grep",
-          "basename", "dirname", "mkdir", "touch", "chmod", "id", "paste"})
+    for (const char* name : {"bash", "env", "sh", "cat", "cut", "sed", "sort", "head", "tail", "tr",
+                             "grep", "basename", "dirname", "mkdir", "touch", "chmod", "id"})
       program("system", name, fmt::format("exec '{}' \"$@\"", where_is(name)));
     program("system", "cmake", fmt::format("exec '{}' \"$@\"", where_is("cmake")));
     program("system", "uname", "echo Linux");
@@ -123,7 +123,31 @@ TEST_F(MlxRun, BenchmarksByName) {
   EXPECT_THAT(run("bench").error, HasSubstr("benchmarks: llm"));
   const auto unknown = run("bench nothing");
   EXPECT_EQ(unknown.status, 1);
-  EXPECT_EQ(unknown.error, "mlx-run: no benchmark 'nothing'; there are: llm \n");
+  EXPECT_EQ(unknown.error, "mlx-run: no benchmark 'nothing'; there are: llm\n");
+  for (const char* name : {"--list", "-x", "-e", "''", "'l.m'", "'llm\nllm'", "'*'"}) {
+    const auto o = run("bench " + std::string(name));
+    EXPECT_EQ(o.status, 1) << name;
+    EXPECT_THAT(o.error,
+                AllOf(StartsWith("mlx-run: no benchmark '"), EndsWith("'; there are: llm\n")));
+  }
+  program("project/build/release/bin", "bench_llm", "echo \"measured: $*\"");
+  EXPECT_EQ(run("bench LLM --help").out, "measured: --help\n");
+}
+
+TEST_F(MlxRun, HelpBuildsAndChangesNothing) {
+  const std::string usage = run("--help").out;
+  ASSERT_THAT(usage, StartsWith("usage: mlx-run"));
+  for (const char* command : {"bench", "format", "setup", "test", "tidy"})
+    for (const char* option : {" -h", " --help"}) {
+      const auto o = run(std::string(command) + option);
+      EXPECT_EQ(o.status, 0) << command << o.error;
+      EXPECT_EQ(o.out, usage) << command;
+      EXPECT_THAT(o.error, IsEmpty()) << command;
+    }
+  EXPECT_FALSE(fs::exists(folder / "project/build/setup.stamp"));
+  const auto o = run("format --chek");
+  EXPECT_EQ(o.status, 1);
+  EXPECT_EQ(o.error, "mlx-run: format: expected --check or nothing, found '--chek'\n");
 }
 
 TEST_F(MlxRun, SetUpOnceOnly) {
