@@ -1,6 +1,7 @@
 #include "embedders/registry.h"
 
 #include "embedders/models.h"
+#include "lm_common/model_types.h"
 #include "lm_common/nearest.h"
 
 namespace mlxcpp::embedders {
@@ -19,13 +20,14 @@ const std::vector<EncoderType>& encoder_types() {
   return types;
 }
 
-const EncoderType& encoder_type(std::string_view name) {
+const EncoderType& encoder_type(const Json& config, std::string_view where) {
+  const std::string name = model_type(config, where);
   std::vector<std::string> names;
   for (const EncoderType& type : encoder_types()) {
     if (type.name == name) return type;
     names.emplace_back(type.name);
   }
-  throw Error("a model of type '{}' makes no embeddings here{}; types that do: {}", name,
+  throw Error("{}: a model of type '{}' makes no embeddings here{}; types that do: {}", where, name,
               did_you_mean(name, names), fmt::join(names, ", "));
 }
 

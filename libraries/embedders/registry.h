@@ -19,7 +19,7 @@ struct EncoderType {
 
 // All there are, by name.
 const std::vector<EncoderType>& encoder_types();
-// Throws an Error that names the nearest.
-const EncoderType& encoder_type(std::string_view name);
+// That of a config.json, read from `where`. Throws an Error that names the nearest.
+const EncoderType& encoder_type(const Json& config, std::string_view where);
 
 }  // namespace mlxcpp::embedders

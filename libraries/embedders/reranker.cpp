@@ -4,7 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "lm_common/model_types.h"
 #include "weights/checkpoint.h"
 
 namespace mlxcpp::embedders {
@@ -27,7 +26,7 @@ Head head_of(const ModelFiles& files) {
             return a.is_string() && a.get<std::string>().ends_with("ForSequenceClassification");
           });
   if (classifies) return Head::scores;
-  if (encoder_type(model_type(config)).is_language_model) return Head::tokens;
+  if (encoder_type(config, files.config_file()).is_language_model) return Head::tokens;
   throw Error(
       "{}: not a reranker: expected a model '...ForSequenceClassification' in config.json's "
       "'architectures', or a language model",
@@ -48,7 +47,7 @@ Reranker::Reranker(const ModelFiles& files, const LoadOptions& options)
     yes_ = first_token(*model_.tokenizer, "yes");
     no_ = first_token(*model_.tokenizer, "no");
   } else {
-    sigmoid_ = score_is_sigmoid(model_.config, model_.where);
+    sigmoid_ = score_is_sigmoid(model_.config, files.config_file());
   }
 }
 

@@ -76,9 +76,7 @@ TextModel::TextModel(const ModelFiles& files, Head head, const LoadOptions& opti
     : TextModel(files, head, options, load_config(files.folder, files.gguf)) {}
 
 TextModel::TextModel(const ModelFiles& files, Head head, const LoadOptions& options, Json config_)
-    : type(encoder_type(model_type(config_, files.gguf.empty()
-                                                ? (files.folder / "config.json").string()
-                                                : files.gguf.front().string()))),
+    : type(encoder_type(config_, files.config_file())),
       config(std::move(config_)),
       where((files.gguf.empty() ? files.folder : files.gguf.front()).string()) {
   std::optional<GgufFile> gguf;
@@ -100,9 +98,7 @@ TextModel::TextModel(const ModelFiles& files, Head head, const LoadOptions& opti
                 checkpoint.quantization);
   } catch (const Error& e) {
     loading.wait();
-    const std::string text = e.what();
-    if (text.starts_with(where)) throw;
-    throw Error("{}: {}", where, text);
+    throw Error("{}", in_file(files.config_file(), e.what()));
   }
   encoder->module().eval();
   if (options.quantize) {

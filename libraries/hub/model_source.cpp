@@ -89,7 +89,9 @@ std::optional<HubReference> parse_hub(const std::string& reference) {
   if (const size_t at = text.find('@'); at != text.npos) {
     parsed.model.revision = text.substr(at + 1);
     text.resize(at);
-    if (parsed.model.revision.empty()) return std::nullopt;
+    if (parsed.model.revision.empty())
+      throw Error("{}: a revision is expected after '@' (org/name@revision), found nothing",
+                  reference);
   }
   if (const size_t colon = text.find(':'); colon != text.npos) {
     parsed.tag = text.substr(colon + 1);

@@ -14,6 +14,11 @@ struct ModelFiles {
   std::filesystem::path folder;  // of the model, or of the .gguf file
   std::vector<std::filesystem::path>
       gguf;  // the .gguf file, or its parts in order; empty: a safetensors folder
+
+  // The file that says what the model is, for messages: config.json, or the .gguf file.
+  std::string config_file() const {
+    return (gguf.empty() ? folder / "config.json" : gguf.front()).string();
+  }
 };
 
 struct Progress {

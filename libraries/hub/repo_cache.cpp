@@ -66,6 +66,14 @@ std::string_view fault_of(const std::string& path) {
   return {};
 }
 
+// Why git has no revision of this name; empty: it may.
+std::string_view fault_of_revision(const std::string& name) {
+  if (const std::string_view fault = fault_of(name); !fault.empty()) return fault;
+  if (name.find_first_of(" ~^:?*[") != name.npos) return "a space or one of ~^:?*[";
+  if (name.find("..") != name.npos || name.find("@{") != name.npos) return "'..' or '@{'";
+  return {};
+}
+
 }  // namespace
 
 bool is_commit(const std::string& text) { return is_hex(text, 40); }
@@ -78,7 +86,7 @@ void check_repo_path(const std::string& path, const std::string& id) {
 }
 
 void check_revision(const std::string& revision, const std::string& id) {
-  if (const std::string_view fault = fault_of(revision); !fault.empty())
+  if (const std::string_view fault = fault_of_revision(revision); !fault.empty())
     throw Error("{}: {} cannot be a revision because of {}", id, describe(Json(revision)), fault);
 }
 

@@ -70,7 +70,7 @@ void GenerationInfo::append(const GenerationInfo& next) {
   prompt_seconds += next.prompt_seconds;
   generation_seconds += next.generation_seconds;
   peak_memory = next.peak_memory;
-  peak_resident = next.peak_resident;
+  peak_array_memory = next.peak_array_memory;
   stop_reason = next.stop_reason;
 }
 
@@ -82,7 +82,7 @@ std::string GenerationInfo::summary() const {
       "Generation: {} tokens, {:.1f} tokens/s, {:.2f} s, ended by {}; peak memory {:.0f} MiB",
       prompt_tokens, cached, prompt_tokens_per_second(), first_token_seconds, generation_tokens,
       tokens_per_second(), generation_seconds, name(stop_reason),
-      static_cast<double>(peak_resident) / (1 << 20));
+      static_cast<double>(peak_memory) / (1 << 20));
 }
 
 Generator::Generator(const LanguageModel& model, Caches& caches, LMInput input, size_t cached,
@@ -279,8 +279,8 @@ void Generator::finish(StopReason reason, std::deque<Generation>& out) {
   }
   next_.reset();
   info_.stop_reason = reason;
-  info_.peak_memory = mx::get_peak_memory();
-  info_.peak_resident = peak_resident_memory();
+  info_.peak_memory = peak_resident_memory();
+  info_.peak_array_memory = mx::get_peak_memory();
   phase_ = Phase::done;
   log::debug("answer: {} prompt tokens ({} cached) in {:.3f} s, {} tokens in {:.3f} s, {}",
              info_.prompt_tokens, info_.cached_tokens, info_.prompt_seconds,

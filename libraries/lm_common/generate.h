@@ -45,8 +45,8 @@ struct GenerationInfo {
   double prompt_seconds = 0;       // computing the prompt, up to the first token
   double first_token_seconds = 0;  // from the request to the first token, waiting included
   double generation_seconds = 0;   // from the first token to the last
-  size_t peak_memory = 0;          // bytes of MLX's arrays, since the program began
-  size_t peak_resident = 0;        // bytes of the process, mapped weights among them
+  size_t peak_memory = 0;          // bytes of the process since it began, mapped weights and all
+  size_t peak_array_memory = 0;    // bytes of MLX's arrays alone
   StopReason stop_reason = StopReason::stop;
 
   double prompt_tokens_per_second() const;

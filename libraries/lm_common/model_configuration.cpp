@@ -18,7 +18,7 @@ bool same_letters(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string ModelConfiguration::reference() const {
-  return revision.empty() || revision == "main" ? id : id + "@" + revision;
+  return revision == "main" ? id : id + "@" + revision;
 }
 
 std::string ModelConfiguration::short_name() const {
@@ -45,14 +45,15 @@ const ModelConfiguration& ModelPresets::at(std::string_view name) const {
 ModelConfiguration ModelPresets::configuration(const std::string& name) const {
   if (const ModelConfiguration* preset = find(name)) return *preset;
   if (std::filesystem::exists(name)) return {.id = name};
-  const auto at_sign = name.rfind('@');
+  const auto at_sign = name.find('@');
   const std::string id = name.substr(0, at_sign);
-  if (id.find_first_of("/:") == std::string::npos && !find(id)) return at(name);  // throws
-  if (at_sign == std::string::npos) return {.id = name};
-  const ModelConfiguration* preset = find(id);  // at another revision it keeps what it knows
-  ModelConfiguration c = preset ? *preset : ModelConfiguration{.id = id};
-  c.revision = name.substr(at_sign + 1);
-  return c;
+  if (const ModelConfiguration* preset = find(id)) {  // at a revision of its own
+    ModelConfiguration c = *preset;
+    c.revision = name.substr(at_sign + 1);
+    return c;
+  }
+  if (id.find_first_of("/:") == std::string::npos) return at(name);  // throws
+  return {.id = name};
 }
 
 TokenizerReplacements::TokenizerReplacements()

@@ -106,8 +106,7 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
   context.config = checkpoint.config;
   context.quantization = checkpoint.quantization;
   context.weight_bytes = checkpoint.bytes;
-  const std::string where =
-      (files.gguf.empty() ? files.folder / "config.json" : files.gguf.front()).string();
+  const std::string where = files.config_file();
   const ModelTypes::Entry& entry = types.of(checkpoint.config, where);
   const bool text_only = is_text_only(entry, checkpoint);
   context.model = make_language_model(std::move(checkpoint), types, where);
@@ -118,15 +117,6 @@ ModelContext load(const ModelFiles& files, const ModelTypes& types,
     context.processor = entry.processor(context.config, files.folder);
   context.messages = entry.messages ? entry.messages : message_generator_for(*context.tokenizer);
   return context;
-}
-
-// Models know no files: they call theirs config.json, and weights have no name at all.
-std::string in_file(std::string_view where, std::string_view fault) {
-  constexpr std::string_view kConfig = "config.json";
-  if (fault.starts_with(kConfig)) return fmt::format("{}{}", where, fault.substr(kConfig.size()));
-  if (where == kConfig || fault.starts_with(where)) return std::string(fault);
-  if (where.ends_with(kConfig)) where.remove_suffix(kConfig.size() + 1);
-  return fmt::format("{}: {}", where, fault);
 }
 
 // Whether the text of a prompt ends in a mark, white space apart: a template may have begun a
@@ -211,6 +201,14 @@ GenerationStream ModelContext::generate(LMInput input, Caches& caches,
                                         GenerateParameters parameters, std::stop_token stop) const {
   return mlxcpp::generate(*model, caches, std::move(input),
                           generate_options(std::move(parameters), std::move(stop)));
+}
+
+std::string in_file(std::string_view where, std::string_view fault) {
+  constexpr std::string_view kConfig = "config.json";
+  if (fault.starts_with(kConfig)) return fmt::format("{}{}", where, fault.substr(kConfig.size()));
+  if (where == kConfig) return std::string(fault);
+  if (where.ends_with(kConfig)) where.remove_suffix(kConfig.size() + 1);
+  return fault.starts_with(where) ? std::string(fault) : fmt::format("{}: {}", where, fault);
 }
 
 void put_weights(nn::Module& model, nn::Weights weights, const Quantization& quantization) {

@@ -49,6 +49,10 @@ struct ModelContext {
                             std::stop_token stop = {}) const;
 };
 
+// What a model says is wrong, with its file. Models know no files: they call theirs config.json,
+// and weights have no name at all. where: ModelFiles::config_file().
+std::string in_file(std::string_view where, std::string_view fault);
+
 // Quantises the layers of `model` as the checkpoint's are, then loads the weights. The names are
 // the tree's own.
 void put_weights(nn::Module& model, nn::Weights weights, const Quantization& quantization);

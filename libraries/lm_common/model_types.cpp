@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "lm_common/model_context.h"
 #include "lm_common/nearest.h"
 
 namespace mlxcpp {
@@ -44,7 +45,12 @@ std::vector<std::string> ModelTypes::names() const {
 }
 
 std::unique_ptr<LanguageModel> ModelTypes::make(const Json& config, std::string_view where) const {
-  return of(config, where).make(config);
+  const Entry& entry = of(config, where);
+  try {
+    return entry.make(config);
+  } catch (const Error& e) {
+    throw Error("{}", in_file(where, e.what()));
+  }
 }
 
 bool has_towers(const nn::Weights& weights) {

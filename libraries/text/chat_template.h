@@ -21,8 +21,9 @@ class ChatTemplate {
   ~ChatTemplate();
 
   // `context`: tools, documents, add_generation_prompt, continue_final_message (true, or the
-  // message's field), and the template's own arguments such as enable_thinking. With tools, the
-  // template "tool_use" is taken where there is one.
+  // message's field), and the template's own arguments such as enable_thinking; a special token's
+  // name takes its place, "messages" is refused. With tools, the template "tool_use" is taken where
+  // there is one.
   std::string render(const OrderedJson& messages,
                      const OrderedJson& context = OrderedJson::object()) const;
 

@@ -38,8 +38,8 @@ struct TrainReport {
   double loss = 0;  // mean of the batches since the last report
   double learning_rate = 0;
   double iterations_per_second = 0, tokens_per_second = 0;
-  int64_t trained_tokens = 0;  // since the beginning of the run
-  size_t peak_memory = 0;      // of MLX's arrays, in bytes
+  int64_t trained_tokens = 0;    // since the beginning of the run
+  size_t peak_array_memory = 0;  // bytes of MLX's arrays
   double seconds_left = 0;
 };
 struct ValidationReport {

@@ -16,20 +16,6 @@ std::map<std::string, mx::array> read_weights(const std::filesystem::path& folde
   return read_safetensors_folder(folder).tensors;
 }
 
-// A layer takes memory before anybody asks for its weights. No model has as many as this; GGUF is
-// held to the number of its tensors.
-constexpr double kMostLayers = 10'000;
-
-void check_layers(const Json& config, const std::string& where) {
-  for (const char* key : {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth",
-                          "num_transformer_layers", "encoder_layers", "decoder_layers"})
-    if (const auto it = config.find(key);
-        it != config.end() && it->is_number() && it->get<double>() > kMostLayers)
-      throw Error("{}: '{}' must be at most {}, found {}", where, key, kMostLayers, describe(*it));
-  for (const auto& [key, inner] : config.items())
-    if (inner.is_object()) check_layers(inner, where + ": " + key);
-}
-
 }  // namespace
 
 Json load_config(const std::filesystem::path& folder,
@@ -39,7 +25,6 @@ Json load_config(const std::filesystem::path& folder,
   Json config = read_json(file);
   if (!config.is_object())
     throw Error("{}: expected an object, found {}", file.string(), describe(config));
-  check_layers(config, file.string());
   return config;
 }
 

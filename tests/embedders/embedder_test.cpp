@@ -203,7 +203,9 @@ TEST(Embedder, ModelsThatMakeNoEmbeddingsAreRefused) {
   EXPECT_THAT(open(fixture("qwen3_reranker")), HasSubstr("say how to pool"));
   const ModelFolder misspelt("bert");
   misspelt.set("config.json", "model_type", "brt");
-  EXPECT_THAT(open(misspelt.path()), HasSubstr("did you mean 'bert'"));
+  EXPECT_THAT(open(misspelt.path()), AllOf(HasSubstr((misspelt.path() / "config.json").string() +
+                                                     ": a model of type 'brt'"),
+                                           HasSubstr("did you mean 'bert'")));
 }
 
 // Of an Error that may list several tensors.
@@ -226,14 +228,31 @@ TEST(Embedder, BadFoldersSayFileAndKey) {
   };
   EXPECT_THAT(with("bert", "config.json", "relative_attention", true),
               HasSubstr("relative_attention"));
-  EXPECT_THAT(with("bert", "config.json", "num_attention_heads", 5), HasSubstr("attention heads"));
+  EXPECT_THAT(with("bert", "config.json", "num_attention_heads", 5),
+              HasSubstr("/config.json: 'hidden_size' is 48, expected a multiple of "
+                        "num_attention_heads (5)"));
   EXPECT_THAT(with("bert", "config.json", "num_hidden_layers", 4),
               AllOf(HasSubstr("encoder.layer.3"), HasSubstr("missing")));
-  EXPECT_THAT(with("bert", "config.json", "hidden_size", -48), HasSubstr("-48"));
   EXPECT_THAT(with("bert", "config.json", "position_embedding_type", "relative_key"),
               HasSubstr("position_embedding_type"));
   EXPECT_THAT(with("nomic_bert", "config.json", "prenorm", true), HasSubstr("prenorm"));
-  EXPECT_THAT(with("modernbert", "config.json", "local_attention", 0), HasSubstr("a size is 0"));
+  const auto file_and_key = [&](const char* name, const char* key, const Json& value,
+                                const std::string& expected) {
+    EXPECT_THAT(with(name, "config.json", key, value),
+                HasSubstr(fmt::format("/config.json: '{}' must be {}", key, expected)))
+        << name;
+  };
+  for (const char* name : {"bert", "modernbert", "nomic_bert"}) {
+    file_and_key(name, "hidden_size", -48, "positive, found -48");
+    file_and_key(name, "vocab_size", 0, "positive, found 0");
+    file_and_key(name, "num_hidden_layers", 1'000'000'000, "at most 10000, found 1000000000");
+  }
+  file_and_key("bert", "type_vocab_size", -1, "0 or more, found -1");
+  file_and_key("modernbert", "local_attention", 0, "positive, found 0");
+  file_and_key("modernbert", "num_attention_heads", -1, "positive, found -1");
+  file_and_key("nomic_bert", "n_inner", -1, "positive, found -1");
+  EXPECT_THAT(with("modernbert", "config.json", "num_attention_heads", 48),
+              HasSubstr("num_attention_heads (48), heads of an even size"));
   EXPECT_THAT(with("roberta", "config.json", "pad_token_id", 500), HasSubstr("pad_token_id"));
   EXPECT_THAT(with("embeddinggemma", "2_Dense/config.json", "in_features", 47),
               HasSubstr("'in_features' is 47"));

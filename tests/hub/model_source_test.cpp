@@ -85,6 +85,13 @@ TEST_F(ModelSourceTest, NamesThatAreNothing) {
   for (const std::string bad : {"llama", "a/b/c", "org/na me", "org/x--y", "org/..", "org/x.gguf",
                                 "org/model@", "org/model:", "org/model/f.gguf:Q4", "-x/y"})
     EXPECT_THAT(error(bad), AllOf(HasSubstr(bad), HasSubstr("org/name"))) << bad;
+  EXPECT_THAT(error("org/model@"),
+              HasSubstr("a revision is expected after '@' (org/name@revision), found nothing"));
+  for (const std::string revision :
+       {" main", "my branch", "..", "a/../b", "a..b", "/abs", "a~1", "a@{1}", "a:b"})
+    EXPECT_THAT(error("org/model@" + revision),
+                AllOf(HasSubstr(revision), HasSubstr("cannot be a revision")));
+  EXPECT_TRUE(hub.requests().empty());
   EXPECT_THAT(error("org/other"), AllOf(HasSubstr("no such folder here"), HasSubstr(hub.url())));
   EXPECT_TRUE(hub.count("GET", "/api/") == 1);
 }

@@ -34,6 +34,13 @@ const Case kCases[] = {
     {"deepseek_v3", R"({"num_experts_per_tok": 9})", "num_experts_per_tok"},
     {"deepseek_v3", R"({"rope_scaling": {"type": "spiral"}})", "spiral"},
     {"ernie4_5", R"({"compression_ratio": 2.0})", "compression_ratio"},
+    // Each takes memory before its weights are missed.
+    {"gemma3n", R"({"text_config": {"altup_num_inputs": 1000000000}})",
+     "'altup_num_inputs' must be at most 10000"},
+    {"llama", R"({"num_hidden_layers": 1000000000})",
+     "config.json: 'num_hidden_layers' must be at most 10000, found 1000000000"},
+    {"openelm", R"({"num_transformer_layers": 1000000000})",
+     "'num_transformer_layers' must be at most 10000, found 1000000000"},
     {"exaone4", R"({"layer_types": null, "sliding_window_pattern": "LXG"})",
      "sliding_window_pattern"},
     {"exaone4", R"({"reorder_and_qk_norm": false})", "reorder_and_qk_norm"},

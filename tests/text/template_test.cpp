@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "tests/support/paths.h"
+#include "tests/support/throws.h"
 #include "text/chat_template.h"
 
 namespace mlxcpp {
@@ -37,6 +38,16 @@ TEST(ChatTemplates, AreRenderedAsTransformersDoes) {
     else
       EXPECT_NE(error, "") << name << "\ngave: " << text << "\nexpected: " << test["error"];
   }
+}
+
+// As in transformers: the conversation cannot be given twice, special tokens may be replaced.
+TEST(ChatTemplates, ArgumentsWithTheNamesOfOthers) {
+  const ChatTemplate t({{"default", "{{ bos_token }}{{ messages | length }}"}},
+                       {{"bos_token", "<s>"}}, "a.jinja");
+  const OrderedJson messages = {{{"role", "user"}, {"content", "Hi"}}};
+  EXPECT_EQ(t.render(messages, {{"bos_token", "B"}}), "B1");
+  EXPECT_EQ(test::error_of([&] { t.render(messages, {{"messages", 7}}); }),
+            "a.jinja: context: 'messages' is given twice: it names the conversation itself");
 }
 
 }  // namespace

@@ -75,9 +75,9 @@ TEST_F(LlmTool, OptionsReachTheAnswer) {
   EXPECT_EQ(plain.at("generation_tokens"), 24);
   EXPECT_EQ(plain.at("tokens").size(), 24u);
   EXPECT_EQ(plain.at("stop_reason"), "length");
-  for (const char* key :
-       {"model", "prompt", "text", "prompt_tokens", "first_token_seconds",
-        "prompt_tokens_per_second", "generation_tokens_per_second", "peak_memory"})
+  for (const char* key : {"model", "prompt", "text", "prompt_tokens", "first_token_seconds",
+                          "prompt_tokens_per_second", "generation_tokens_per_second", "peak_memory",
+                          "peak_array_memory"})
     EXPECT_TRUE(plain.contains(key)) << key;
   const Json greedy = json(story + "--temperature 0");
   for (const char* option :
@@ -123,6 +123,13 @@ TEST_F(LlmTool, PromptsFromFiles) {
       fmt::format("'@{},@{}'", (folder / "a.txt").string(), (folder / "b.txt").string());
   EXPECT_EQ(json("--max-tokens 1 --prompt " + files).at("prompt"),
             "What is the capital\nof France?");
+}
+
+TEST_F(LlmTool, PeakMemoryIsThatOfTheProcess) {
+  // The weights are mapped: of the process, but not MLX's.
+  const Json j = json("--prompt Hi --max-tokens 1");
+  EXPECT_GT(j.at("peak_memory").get<double>(), j.at("peak_array_memory").get<double>());
+  EXPECT_GT(j.at("peak_array_memory").get<double>(), 0);
 }
 
 TEST_F(LlmTool, MemoryIsReported) {
@@ -189,11 +196,35 @@ TEST_F(LlmTool, Faults) {
         "--template-arg nothing", "--max-tokens 1.5", "chat --json", "list", "list vlms",
         "--cache-size -1", "fetch", "compare one", "--seed -1"})
     EXPECT_THAT(fault(2, arguments), Not(IsEmpty())) << arguments;
+  EXPECT_THAT(fault(2, "--template-arg messages=7"), HasSubstr("'messages' is the conversation"));
+  EXPECT_THAT(fault(2, "--template-arg tools=[]"), HasSubstr("'tools' is set by --tool"));
+  EXPECT_THAT(fault(1, "--model org/name@"), HasSubstr("org/name@: a revision is expected"));
+  EXPECT_THAT(fault(1, "--model Qwen3-0.6B-4bit@"), HasSubstr("a revision is expected"));
+  EXPECT_THAT(fault(1, "--model 'org/name@a b'"), HasSubstr("cannot be a revision"));
   EXPECT_THAT(fault(2, "--max-kv-size many"),
               HasSubstr("--max-kv-size: expected a whole number of 32 bits, found 'many'"));
   EXPECT_THAT(fault(2, "--top-k 99999999999"), HasSubstr("found '99999999999'"));
   EXPECT_THAT(fault(2, "--top-p many"), HasSubstr("--top-p: expected a number, found 'many'"));
   EXPECT_THAT(fault(2, "list"), HasSubstr("expected one of llms"));
+  EXPECT_THAT(fault(2, "list nothing"), HasSubstr("expected one of llms, vlms, found 'nothing'"));
+  EXPECT_THAT(fault(2, "evl --prompt Hi"),
+              AllOf(HasSubstr("expected one of eval, chat"), HasSubstr("found 'evl'")));
+  EXPECT_THAT(fault(2, "--prompt a --prompt b"), HasSubstr("--prompt: expected once, found 2"));
+  // Options that would be passed over.
+  for (const char* option : {"--system Hi", "--template-arg a=1", "--tool calculate"})
+    EXPECT_THAT(fault(2, std::string("--raw --prompt Hi ") + option), HasSubstr("excludes"));
+  EXPECT_THAT(fault(2, "--list-config --json"), HasSubstr("--json"));
+  // The file at fault, not the one that met it.
+  EXPECT_THAT(fault(1, "--prompt @"), HasSubstr("the name of a file after '@'"));
+  const std::string bytes = folder.write("bytes", "ab\xff").string();
+  EXPECT_THAT(fault(1, "--prompt @" + bytes),
+              HasSubstr("--prompt: " + bytes + ": expected text in UTF-8"));
+  std::filesystem::create_directories(folder / "odd");
+  folder.write("odd/config.json", R"({"model_type": "llama", "hidden_size": "x"})");
+  std::filesystem::copy(test::golden_folder() / "embedders/bert/model.safetensors",
+                        folder / "odd/model.safetensors");
+  EXPECT_THAT(fault(1, "--list-config --model " + (folder / "odd").string()),
+              HasSubstr("odd/config.json: 'hidden_size' must be an integer"));
 }
 
 TEST_F(LlmTool, StandardOutputThatIsClosed) {
@@ -387,7 +418,8 @@ TEST_F(LlmTool, ChatCommands) {
       AllOf(HasSubstr("speed after each answer: on"), HasSubstr("MLX arrays"),
             HasSubstr(" MiB\ntemperature 0, "), HasSubstr("temperature 0, topP 1, maxTokens 4"),
             HasSubstr("temperature 0, topP 0.5, maxTokens 3"), HasSubstr("maxTokens no limit"),
-            HasSubstr("expected a positive number"), HasSubstr("expected a number"),
+            HasSubstr("expected a positive number, found '-1'"),
+            HasSubstr("expected a number, found 'many'"),
             HasSubstr("temperature must be 0 or more"), HasSubstr("/maxTokens [NUMBER]"),
             HasSubstr("no command /nonsense"), Not(HasSubstr("never"))));
   EXPECT_THAT(outcome.error, HasSubstr("tokens/s")) << "of /again";

@@ -139,7 +139,7 @@ TEST_F(LlmTool, RefusedBeforeTheModelIsLoaded) {
   const std::string model = "--model '" + (folder / "none").string() + "' ";
   EXPECT_THAT(run(model + "--image none.png --prompt Hi").error, HasSubstr("none.png"));
   EXPECT_THAT(run(model + "--image - --image - --prompt Hi").error, HasSubstr("standard input"));
-  EXPECT_EQ(run(model + "--raw --image none.png --prompt Hi").status, 1);
+  EXPECT_EQ(run(model + "--raw --image none.png --prompt Hi").status, 2);
   EXPECT_EQ(run(model + "--resize 0 --prompt Hi").status, 2);
 }
 

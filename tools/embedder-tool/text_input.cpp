@@ -3,6 +3,8 @@
 #include <fstream>
 #include <iostream>
 
+#include "support/options.h"
+
 namespace mlxcpp::tools {
 
 TextInput::TextInput(const std::vector<std::string>& texts) : texts_(texts) {}
@@ -32,8 +34,11 @@ std::optional<InputText> TextInput::line() {
   }
   ++number_;
   if (text.ends_with('\r')) text.pop_back();
-  if (!jsonl_) return InputText{std::move(text), nullptr};
   const std::string where = fmt::format("{}:{}", name_, number_);
+  if (!jsonl_) {
+    check_utf8(text, where);
+    return InputText{std::move(text), nullptr};
+  }
   Json json = parse_json(text, where);
   if (json.is_string()) return InputText{json.get<std::string>(), nullptr};
   if (!json.is_object())

@@ -137,7 +137,7 @@ class ChatLoop {
       else if (const auto n = number<int>(argument); n && *n > 0)
         p.max_tokens = n;
       else
-        print("expected a positive number\n");
+        print(fmt::format("expected a positive number, found '{}'\n", argument));
       print_parameters();
     } else if (name == "/image") {
       attach(argument, &MediaInputOptions::images);
@@ -174,7 +174,7 @@ class ChatLoop {
     auto changed = session_.parameters();
     const auto value = number<float>(text);
     if (!value) {
-      print("expected a number\n");
+      print(fmt::format("expected a number, found '{}'\n", text));
       return;
     }
     changed.*field = *value;

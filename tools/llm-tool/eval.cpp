@@ -43,6 +43,7 @@ OrderedJson report(const EvalOptions& o, const std::string& prompt, const Answer
           {"prompt_tokens_per_second", info.prompt_tokens_per_second()},
           {"generation_tokens_per_second", info.tokens_per_second()},
           {"peak_memory", info.peak_memory},
+          {"peak_array_memory", info.peak_array_memory},
           {"stop_reason", name(info.stop_reason)}};
 }
 
@@ -59,12 +60,8 @@ int eval(const EvalOptions& o) {
   const std::optional<std::string> given =
       o.prompt ? std::optional(read_prompt(*o.prompt)) : std::nullopt;
   o.media.check(true);
-  if (o.raw && !o.media.empty())
-    throw Error("--raw: without its chat template a model cannot be shown pictures or sounds");
   std::vector<ToolSpec> tools;
   for (const Tool& tool : o.tools.tools()) tools.push_back(tool.spec);
-  if (o.raw && !tools.empty())
-    throw Error("--raw: without its chat template a model cannot be told of tools");
   if (o.adapters.size() > 1) throw Error("--adapter: eval takes one, found {}", o.adapters.size());
   const auto container = o.load();
   const auto adapters = o.load_adapters(*container);
@@ -117,10 +114,18 @@ int eval(const EvalOptions& o) {
 Command add(CLI::App& app, const std::shared_ptr<EvalOptions>& o) {
   app.add_option("-p,--prompt", o->prompt,
                  "the prompt; @FILE[,@FILE] reads files; default: the model's own example");
-  app.add_flag("--raw", o->raw, "give the prompt to the model as it is, without its chat template");
-  app.add_flag("--json", o->json, "print one JSON object: text, tokens, figures");
+  CLI::Option* raw = app.add_flag(
+      "--raw", o->raw, "give the prompt to the model as it is, without its chat template");
+  for (const char* of_the_template :
+       {"--system", "--template-arg", "--image", "--video", "--audio", "--tool", "--tools-file"})
+    raw->excludes(app.get_option(of_the_template));
+  CLI::Option* json = app.add_flag(
+      "--json", o->json,
+      "print one JSON object: text, tokens, figures (seconds; bytes: peak_memory of the "
+      "process, peak_array_memory of MLX's arrays)");
   app.add_flag("--list-config", o->list_config,
-               "print what the model is and will take, without loading its weights");
+               "print what the model is and will take, without loading its weights")
+      ->excludes(json);
   return [o] { return eval(*o); };
 }
 

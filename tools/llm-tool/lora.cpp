@@ -231,9 +231,9 @@ void run_training(const TrainOptions& o, ModelContext& context, const std::stop_
           [&](const training::TrainReport& r) {
             print(
                 fmt::format("Iteration {} of {}: train loss {:.4f}, rate {:.3g}, {:.2f} it/s, "
-                            "{:.0f} tokens/s, {} tokens, peak {}, {} left\n",
+                            "{:.0f} tokens/s, {} tokens, arrays' peak {}, {} left\n",
                             r.iteration, total, r.loss, r.learning_rate, r.iterations_per_second,
-                            r.tokens_per_second, r.trained_tokens, megabytes(r.peak_memory),
+                            r.tokens_per_second, r.trained_tokens, megabytes(r.peak_array_memory),
                             clock(r.seconds_left)));
             if (report)
               report->add({{"iteration", r.iteration},
@@ -242,7 +242,7 @@ void run_training(const TrainOptions& o, ModelContext& context, const std::stop_
                            {"iterations_per_second", r.iterations_per_second},
                            {"tokens_per_second", r.tokens_per_second},
                            {"trained_tokens", r.trained_tokens},
-                           {"peak_memory", r.peak_memory}});
+                           {"peak_array_memory", r.peak_array_memory}});
           },
       .on_validation =
           [&](const training::ValidationReport& r) {

@@ -4,15 +4,13 @@
 
 namespace {
 
-// `llm-tool --prompt ...` means `llm-tool eval --prompt ...`.
-std::vector<char*> with_default_command(int argc, char** argv,
-                                        const std::vector<std::string>& commands) {
+// `llm-tool --prompt ...` means `llm-tool eval --prompt ...`; a word that is no command is a fault.
+std::vector<char*> with_default_command(int argc, char** argv) {
   static char eval[] = "eval";
   std::vector<char*> out(argv, argv + argc);
   const std::string first = argc > 1 ? argv[1] : "";
   const bool help = first == "-h" || first == "--help" || first == "--version";
-  if (!help && std::find(commands.begin(), commands.end(), first) == commands.end())
-    out.insert(out.begin() + 1, eval);
+  if (!help && (argc < 2 || first.starts_with('-'))) out.insert(out.begin() + 1, eval);
   return out;
 }
 
@@ -34,7 +32,7 @@ int main(int argc, char** argv) {
   commands.add("trace", "write every intermediate of a forward pass to a file", add_trace);
   commands.add("compare", "find where two traces part", add_compare);
 
-  auto arguments = with_default_command(argc, argv, commands.names());
+  auto arguments = with_default_command(argc, argv);
   return run_program(app, static_cast<int>(arguments.size()), arguments.data(),
                      [&] { return commands.run(); });
 }

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "lm_common/memory.h"
+#include "lm_common/model_context.h"
 #include "lm_common/model_types.h"
 #include "vlm/registry.h"
 #include "weights/checkpoint.h"
@@ -32,12 +33,8 @@ std::string quantization(const Quantization& q) {
   return parts.empty() ? "none" : fmt::format("{}", fmt::join(parts, "; "));
 }
 
-}  // namespace
-
-std::string model_report(const ModelConfiguration& configuration, const DownloadOptions& download,
-                         const GenerateParameters& parameters) {
-  const ModelFiles files = resolve_model(configuration.reference(), download);
-  const Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);  // mapped, not read
+std::string report(const ModelFiles& files, const Checkpoint& checkpoint,
+                   const ModelConfiguration& configuration, const GenerateParameters& parameters) {
   const Json& config = checkpoint.config;
   const std::string type = model_type(config);
   const auto forecast =
@@ -70,6 +67,19 @@ std::string model_report(const ModelConfiguration& configuration, const Download
   for (const auto& [key, value] : config.items())
     if (key != "quantization" && key != "quantization_config") line("  " + key, value.dump());
   return out;
+}
+
+}  // namespace
+
+std::string model_report(const ModelConfiguration& configuration, const DownloadOptions& download,
+                         const GenerateParameters& parameters) {
+  const ModelFiles files = resolve_model(configuration.reference(), download);
+  const Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);  // mapped, not read
+  try {
+    return report(files, checkpoint, configuration, parameters);
+  } catch (const Error& e) {
+    throw Error("{}", in_file(files.config_file(), e.what()));
+  }
 }
 
 }  // namespace mlxcpp::tools

@@ -27,8 +27,8 @@ ModelContext load(const TraceOptions& o, std::stop_token stop) {
   Checkpoint checkpoint = load_checkpoint(files.folder, files.gguf);
   ModelContext context;
   context.config = checkpoint.config;
-  context.model = make_language_model(std::move(checkpoint), vlm::model_types(),
-                                      (files.folder / "config.json").string());
+  context.model =
+      make_language_model(std::move(checkpoint), vlm::model_types(), files.config_file());
   return context;
 }
 

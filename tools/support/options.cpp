@@ -17,6 +17,22 @@
 
 namespace mlxcpp::tools {
 
+namespace {
+
+// What is wrong with a --template-arg. As in transformers, what the caller passes by itself must
+// not come a second time; special tokens and add_generation_prompt may be replaced.
+std::string template_argument(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == 0 || equals == std::string::npos)
+    return fmt::format("expected KEY=VALUE, found '{}'", text);
+  const std::string key = text.substr(0, equals);
+  if (key == "messages") return "'messages' is the conversation: give it by --prompt and --system";
+  if (key == "tools") return "'tools' is set by --tool and --tools-file: give them there";
+  return "";
+}
+
+}  // namespace
+
 void ModelOptions::add(CLI::App& app) {
   app.add_option(
          "--model", model,
@@ -67,10 +83,7 @@ void GenerateOptions::add(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--template-arg", template_arguments,
                  "KEY=VALUE for the chat template, e.g. enable_thinking=false (repeatable)")
-      ->check([](const std::string& text) {
-        return text.find('=') == 0 || text.find('=') == std::string::npos ? "expected KEY=VALUE"
-                                                                          : "";
-      });
+      ->check(template_argument);
   app.add_option("--reasoning-budget", p.reasoning_budget,
                  "most tokens to think aloud, for models that do; then the answer must begin");
   app.add_flag("-q,--quiet", quiet, "print the answer only");
@@ -173,17 +186,31 @@ kernels::Precision ComputeOptions::kernel_precision() const {
   return *kernels::precision_from_name(precision);
 }
 
+void check_utf8(std::string_view text, std::string_view where) {
+  try {
+    [[maybe_unused]] const std::string strict = Json(text).dump();
+  } catch (const Json::type_error&) {
+    throw Error("{}: expected text in UTF-8, found other bytes", where);
+  }
+}
+
 std::string read_prompt(const std::string& prompt) {
-  if (!prompt.starts_with("@")) return prompt;
+  if (!prompt.starts_with("@")) {
+    check_utf8(prompt, "--prompt");
+    return prompt;
+  }
   std::string text;
   for (size_t begin = 0; begin < prompt.size();) {
     const size_t comma = std::min(prompt.find(",@", begin), prompt.size());
     const std::string name = prompt.substr(begin + 1, comma - begin - 1);
+    if (name.empty()) throw Error("--prompt: expected the name of a file after '@', found nothing");
     std::ifstream in(name, std::ios::binary);
     if (!in || std::filesystem::is_directory(name))
       throw Error("--prompt: {}: cannot be read", name);
+    const std::string content(std::istreambuf_iterator<char>(in), {});
+    check_utf8(content, "--prompt: " + name);
     if (begin > 0) text += '\n';
-    text.append(std::istreambuf_iterator<char>(in), {});
+    text += content;
     begin = comma + 1;
   }
   return text;

@@ -3,6 +3,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -81,6 +82,9 @@ CLI::Validator non_negative_number();
 
 // For options of 64 bits without sign: CLI11 itself takes -1 and what does not fit.
 CLI::Validator whole_number();
+
+// Throws an Error that names `where`, unless all of the text is UTF-8.
+void check_utf8(std::string_view text, std::string_view where);
 
 // "text", or "@FILE[,@FILE...]" for the text of files, joined by line breaks.
 std::string read_prompt(const std::string& prompt);

@@ -79,11 +79,20 @@ std::string usage_fault(const CLI::App& app, const CLI::ParseError& e) {
                        equals == text.npos ? "" : text.substr(equals + 3));
   }
   if (const auto commands = command.get_subcommands({});
-      dynamic_cast<const CLI::RequiredError*>(&e) && !commands.empty()) {
+      !commands.empty() &&
+      (dynamic_cast<const CLI::RequiredError*>(&e) || dynamic_cast<const CLI::ExtrasError*>(&e))) {
     std::vector<std::string> names;
     for (const CLI::App* one : commands) names.push_back(one->get_name());
-    return fmt::format("expected one of {}", fmt::join(names, ", "));
+    std::string found;
+    for (const std::string& word : command.remaining())
+      if (found.empty() || found.starts_with('-')) found = word;
+    return fmt::format("expected one of {}{}", fmt::join(names, ", "),
+                       found.empty() ? "" : fmt::format(", found '{}'", found));
   }
+  constexpr std::string_view kTwice = ": At Most 1 required but received ";
+  if (const size_t at = text.find(kTwice); at != text.npos)
+    return fmt::format("{}: expected once, found {} times", text.substr(0, at),
+                       text.substr(at + kTwice.size()));
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
 }

@@ -10,6 +10,7 @@
 #include "embedders/blocks/weights.h"
 #include "embedders/models.h"
 #include "llm/blocks/causal_lm.h"
+#include "llm/blocks/config.h"
 #include "nn/activations.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
@@ -46,12 +47,13 @@ struct BertConfig {
   BertNames names;
 
   void fields(ConfigReader& v) {
-    v.maybe("vocab_size", vocab_size);
-    v.maybe("hidden_size", hidden_size);
-    v.maybe("num_hidden_layers", num_hidden_layers);
-    v.maybe("num_attention_heads", num_attention_heads);
-    v.maybe("intermediate_size", intermediate_size);
+    llm::read_size(v, "hidden_size", hidden_size);
+    llm::read_count(v, "num_hidden_layers", num_hidden_layers);
+    llm::read_heads(v, "num_attention_heads", num_attention_heads, "hidden_size", hidden_size);
+    llm::read_size(v, "intermediate_size", intermediate_size);
     v.maybe("type_vocab_size", type_vocab_size);
+    if (type_vocab_size < 0)
+      throw Error("{}: 'type_vocab_size' must be 0 or more, found {}", v.where(), type_vocab_size);
     v.maybe("layer_norm_eps", layer_norm_eps);
     v.maybe("hidden_act", hidden_act);
     v.only("position_embedding_type", "absolute");
@@ -69,18 +71,12 @@ struct BertConfig {
 
  protected:
   void common(ConfigReader& v) {
-    v.maybe("max_position_embeddings", max_position_embeddings);
+    llm::read_size(v, "vocab_size", vocab_size);
+    llm::read_size(v, "max_position_embeddings", max_position_embeddings);
     // How a cross-encoder's logit becomes a score is sentence_config's to read.
     v.skip("sentence_transformers");
     v.skip("sbert_ce_default_activation_function");
     labels = num_labels(v);
-    for (const int size : {vocab_size, hidden_size, num_hidden_layers, num_attention_heads,
-                           intermediate_size, max_position_embeddings})
-      if (size <= 0) throw Error("{}: a size is {}, expected a positive number", v.where(), size);
-    if (hidden_size % num_attention_heads != 0)
-      throw Error("{}: hidden size {} is no multiple of the {} attention heads", v.where(),
-                  hidden_size, num_attention_heads);
-    if (type_vocab_size < 0) throw Error("{}: 'type_vocab_size' is {}", v.where(), type_vocab_size);
   }
 };
 
@@ -122,11 +118,10 @@ struct DistilBertConfig : BertConfig {
   }
 
   void fields(ConfigReader& v) {
-    v.maybe("vocab_size", vocab_size);
-    v.maybe("dim", hidden_size);
-    v.maybe("n_layers", num_hidden_layers);
-    v.maybe("n_heads", num_attention_heads);
-    v.maybe("hidden_dim", intermediate_size);
+    llm::read_size(v, "dim", hidden_size);
+    llm::read_count(v, "n_layers", num_hidden_layers);
+    llm::read_heads(v, "n_heads", num_attention_heads, "dim", hidden_size);
+    llm::read_size(v, "hidden_dim", intermediate_size);
     v.maybe("activation", hidden_act);
     common(v);
     // How positions were made at first, and dropout.

@@ -8,6 +8,7 @@
 #include "embedders/models.h"
 #include "embedders/pooling.h"
 #include "llm/blocks/causal_lm.h"
+#include "llm/blocks/config.h"
 #include "nn/activations.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
@@ -34,14 +35,15 @@ struct ModernBertConfig {
   int labels = 2;
 
   void fields(ConfigReader& v) {
-    v.maybe("vocab_size", vocab_size);
-    v.maybe("hidden_size", hidden_size);
-    v.maybe("intermediate_size", intermediate_size);
-    v.maybe("num_hidden_layers", num_hidden_layers);
-    v.maybe("num_attention_heads", num_attention_heads);
-    v.maybe("max_position_embeddings", max_position_embeddings);
-    v.maybe("global_attn_every_n_layers", global_attn_every_n_layers);
-    v.maybe("local_attention", local_attention);
+    llm::read_size(v, "vocab_size", vocab_size);
+    llm::read_size(v, "hidden_size", hidden_size);
+    llm::read_size(v, "intermediate_size", intermediate_size);
+    llm::read_count(v, "num_hidden_layers", num_hidden_layers);
+    llm::read_heads(v, "num_attention_heads", num_attention_heads, "hidden_size", hidden_size,
+                    true);
+    llm::read_size(v, "max_position_embeddings", max_position_embeddings);
+    llm::read_size(v, "global_attn_every_n_layers", global_attn_every_n_layers);
+    llm::read_size(v, "local_attention", local_attention);
     v.maybe("global_rope_theta", global_rope_theta);
     v.maybe("local_rope_theta", local_rope_theta);
     v.maybe("norm_eps", norm_eps);
@@ -60,13 +62,6 @@ struct ModernBertConfig {
           "sparse_pred_ignore_index", "sparse_prediction", "tie_word_embeddings"})
       v.skip(key);
     labels = num_labels(v);
-    for (const int size :
-         {vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
-          max_position_embeddings, global_attn_every_n_layers, local_attention})
-      if (size <= 0) throw Error("{}: a size is {}, expected a positive number", v.where(), size);
-    if (hidden_size % num_attention_heads != 0 || hidden_size / num_attention_heads % 2 != 0)
-      throw Error("{}: 'hidden_size' {} does not divide into {} heads of an even size", v.where(),
-                  hidden_size, num_attention_heads);
     if (classifier_pooling != "cls" && classifier_pooling != "mean")
       throw Error("{}: 'classifier_pooling' must be cls or mean, found '{}'", v.where(),
                   classifier_pooling);

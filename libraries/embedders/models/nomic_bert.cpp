@@ -7,6 +7,7 @@
 #include "embedders/models.h"
 #include "kernels/activations.h"
 #include "llm/blocks/causal_lm.h"
+#include "llm/blocks/config.h"
 #include "nn/embedding.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
@@ -30,21 +31,17 @@ struct NomicBertConfig {
   bool qkv_proj_bias = false, mlp_fc1_bias = false, mlp_fc2_bias = false;
 
   void fields(ConfigReader& v) {
-    v.maybe("vocab_size", vocab_size);
-    v.maybe("n_embd", n_embd);
-    v.maybe("n_layer", n_layer);
-    v.maybe("n_head", n_head);
-    v.maybe("n_inner", n_inner);
-    v.maybe("n_positions", n_positions);
-    // The common names of the same, which GGUF files have.
-    v.maybe("hidden_size", n_embd);
-    v.maybe("num_hidden_layers", n_layer);
-    v.maybe("num_attention_heads", n_head);
-    v.maybe("intermediate_size", n_inner);
-    v.maybe("max_position_embeddings", n_positions);
+    llm::read_size(v, "vocab_size", vocab_size);
+    // The latter: the common names of the same, which GGUF files have.
+    for (const char* key : {"n_embd", "hidden_size"}) llm::read_size(v, key, n_embd);
+    for (const char* key : {"n_layer", "num_hidden_layers"}) llm::read_count(v, key, n_layer);
+    for (const char* key : {"n_head", "num_attention_heads"}) llm::read_size(v, key, n_head);
+    for (const char* key : {"n_inner", "intermediate_size"}) llm::read_size(v, key, n_inner);
+    for (const char* key : {"n_positions", "max_position_embeddings"})
+      llm::read_size(v, key, n_positions);
     v.maybe("rope_theta", rotary_emb_base);
-    v.maybe("max_trained_positions", max_trained_positions);
-    v.maybe("type_vocab_size", type_vocab_size);
+    llm::read_size(v, "max_trained_positions", max_trained_positions);
+    llm::read_size(v, "type_vocab_size", type_vocab_size);
     v.maybe("layer_norm_epsilon", layer_norm_epsilon);
     v.maybe("rotary_emb_base", rotary_emb_base);
     v.maybe("rotary_scaling_factor", rotary_scaling_factor);
@@ -70,9 +67,6 @@ struct NomicBertConfig {
     for (const char* key : {"attention_bias", "head_dim", "hidden_act", "mlp_bias",
                             "num_key_value_heads", "tie_word_embeddings"})
       v.skip(key);
-    for (const int size : {vocab_size, n_embd, n_layer, n_head, n_inner, n_positions,
-                           max_trained_positions, type_vocab_size})
-      if (size <= 0) throw Error("{}: a size is {}, expected a positive number", v.where(), size);
     if (n_embd % n_head != 0 || n_embd / n_head % 2 != 0)
       throw Error("{}: 'n_embd' {} does not divide into {} heads of an even size", v.where(),
                   n_embd, n_head);

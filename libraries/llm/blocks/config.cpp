@@ -12,6 +12,20 @@ void read_size(ConfigReader& v, const char* key, int& out) {
   if (out <= 0) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
 }
 
+void read_count(ConfigReader& v, const char* key, int& out) {
+  constexpr int kMost = 10'000;
+  read_size(v, key, out);
+  if (out > kMost) throw Error("{}: '{}' must be at most {}, found {}", v.where(), key, kMost, out);
+}
+
+void read_heads(ConfigReader& v, const char* key, int& out, const char* size_key, int size,
+                bool even_heads) {
+  read_size(v, key, out);
+  if (size % out != 0 || (even_heads && size / out % 2 != 0))
+    throw Error("{}: '{}' is {}, expected a multiple of {} ({}){}", v.where(), size_key, size, key,
+                out, even_heads ? ", heads of an even size" : "");
+}
+
 void read_softcap(ConfigReader& v, const char* key, float& out) {
   v.maybe(key, out);
   if (v.json().contains(key) && v.json()[key].is_null()) out = 0;
@@ -60,7 +74,7 @@ void DecoderConfig::fields(ConfigReader& v) {
 void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   read_size(v, "vocab_size", vocab_size);
   read_size(v, "hidden_size", hidden_size);
-  read_size(v, "num_hidden_layers", num_hidden_layers);
+  read_count(v, "num_hidden_layers", num_hidden_layers);
   read_size(v, "num_attention_heads", num_attention_heads);
   v.maybe("num_key_value_heads", num_key_value_heads);
   v.maybe("head_dim", head_dim);

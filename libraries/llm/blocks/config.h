@@ -77,6 +77,15 @@ struct DecoderConfig {
 // A size that must be positive; required unless `out` already has a default.
 void read_size(ConfigReader& v, const char* key, int& out);
 
+// The same of layers, or of other modules that are made one by one: each takes memory before
+// anybody asks for its weights, and no model has more than 10,000.
+void read_count(ConfigReader& v, const char* key, int& out);
+
+// The number of heads that `size`, read from `size_key`, is divided into: a positive divisor of
+// it. even_heads: of an even size each, as rotary positions need it.
+void read_heads(ConfigReader& v, const char* key, int& out, const char* size_key, int size,
+                bool even_heads = false);
+
 // A soft cap: positive, or null for none (0). Absent: `out` keeps its value.
 void read_softcap(ConfigReader& v, const char* key, float& out);
 

@@ -56,7 +56,7 @@ struct Gemma3nConfig : DecoderConfig {
     v.maybe("activation_sparsity_pattern", activation_sparsity_pattern);
     read_size(v, "vocab_size_per_layer_input", vocab_size_per_layer_input);
     read_size(v, "hidden_size_per_layer_input", hidden_size_per_layer_input);
-    read_size(v, "altup_num_inputs", altup_num_inputs);
+    read_count(v, "altup_num_inputs", altup_num_inputs);
     v.maybe("altup_active_idx", altup_active_idx);
     v.maybe("altup_correct_scale", altup_correct_scale);
     read_size(v, "laurel_rank", laurel_rank);

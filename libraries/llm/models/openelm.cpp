@@ -35,7 +35,7 @@ struct OpenElmConfig : DecoderConfig {
   void fields(ConfigReader& v) {
     read_size(v, "vocab_size", vocab_size);
     read_size(v, "model_dim", hidden_size);
-    read_size(v, "num_transformer_layers", num_hidden_layers);
+    read_count(v, "num_transformer_layers", num_hidden_layers);
     int dims = 0;
     read_size(v, "head_dim", dims);
     if (dims % 2 != 0) throw Error("{}: 'head_dim' must be even, found {}", v.where(), dims);

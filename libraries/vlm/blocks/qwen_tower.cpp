@@ -17,7 +17,7 @@ namespace {
 constexpr float kEps = 1e-6f;
 
 void read_common(ConfigReader& v, QwenTowerConfig& c) {
-  llm::read_size(v, "depth", c.depth);
+  llm::read_count(v, "depth", c.depth);
   llm::read_size(v, "num_heads", c.num_heads);
   v.maybe("hidden_act", c.hidden_act);
   for (const char* key : {"in_channels", "in_chans"}) v.only(key, 3);

@@ -12,8 +12,8 @@ namespace mlxcpp::vlm {
 void SiglipConfig::fields(ConfigReader& v) {
   llm::read_size(v, "hidden_size", hidden_size);
   llm::read_size(v, "intermediate_size", intermediate_size);
-  llm::read_size(v, "num_hidden_layers", num_hidden_layers);
-  llm::read_size(v, "num_attention_heads", num_attention_heads);
+  llm::read_count(v, "num_hidden_layers", num_hidden_layers);
+  llm::read_heads(v, "num_attention_heads", num_attention_heads, "hidden_size", hidden_size);
   llm::read_size(v, "image_size", image_size);
   llm::read_size(v, "patch_size", patch_size);
   v.only("num_channels", 3);
@@ -25,9 +25,6 @@ void SiglipConfig::fields(ConfigReader& v) {
        {"max_image_size", "num_image_tokens", "num_positions", "projection_dim",
         "projector_hidden_act", "size", "skip_vision", "tie_word_embeddings", "use_base_siglip"})
     v.skip(key);
-  if (hidden_size % num_attention_heads != 0)
-    throw Error("{}: 'hidden_size' is {}, expected a multiple of num_attention_heads ({})",
-                v.where(), hidden_size, num_attention_heads);
   if (patch_size > image_size)
     throw Error("{}: 'patch_size' is {}, more than 'image_size' ({})", v.where(), patch_size,
                 image_size);

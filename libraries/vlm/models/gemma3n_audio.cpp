@@ -382,7 +382,7 @@ void Gemma3nAudioConfig::fields(ConfigReader& v) {
   v.maybe("conf_attention_context_right", conf_attention_context_right);
   v.maybe("conf_attention_logit_cap", conf_attention_logit_cap);
   size("conf_num_attention_heads", conf_num_attention_heads);
-  size("conf_num_hidden_layers", conf_num_hidden_layers);
+  llm::read_count(v, "conf_num_hidden_layers", conf_num_hidden_layers);
   size("conf_conv_kernel_size", conf_conv_kernel_size);
   size("conf_reduction_factor", conf_reduction_factor);
   v.maybe("conf_residual_weight", conf_residual_weight);

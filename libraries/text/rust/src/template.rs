@@ -78,6 +78,9 @@ impl Template {
         let Json::Object(arguments) = parse("context", context)? else {
             return fail("context: expected an object");
         };
+        if arguments.contains_key("messages") {
+            return fail("context: 'messages' is given twice: it names the conversation itself");
+        }
         if messages.is_empty() {
             return fail("messages: the conversation is empty");
         }
