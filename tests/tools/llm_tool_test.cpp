@@ -219,6 +219,7 @@ TEST_F(LlmTool, Faults) {
   const std::string bytes = folder.write("bytes", "ab\xff").string();
   EXPECT_THAT(fault(1, "--prompt @" + bytes),
               HasSubstr("--prompt: " + bytes + ": expected text in UTF-8"));
+  EXPECT_THAT(fault(1, "--prompt Hi --system 'ab\xff'"), HasSubstr("--system: expected text in"));
   std::filesystem::create_directories(folder / "odd");
   folder.write("odd/config.json", R"({"model_type": "llama", "hidden_size": "x"})");
   std::filesystem::copy(test::golden_folder() / "embedders/bert/model.safetensors",

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "../support/unpacked_fixture.h"
+#include "core/atomic_file.h"
 #include "core/json.h"
 #include "tests/support/paths.h"
 #include "tests/support/shell.h"
@@ -166,6 +167,13 @@ TEST_F(LlmTool, ListsAndConfiguration) {
   EXPECT_EQ(config.status, 0) << config.error;
   EXPECT_THAT(config.out, HasSubstr("siglip_vision_model"));
   EXPECT_THAT(config.out, HasSubstr("bilinear"));
+  const fs::path file = model.path() / "config.json";
+  Json odd = read_json(file);
+  odd["vision_config"]["model_type"] = 3;
+  fs::permissions(file, fs::perms::owner_write, fs::perm_options::add);
+  write_file(file, odd.dump());
+  EXPECT_THAT(run("eval --list-config --model '" + model.path().string() + "'").error,
+              HasSubstr("config.json: vision_config: 'model_type' must be a string, found the"));
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ ModelConfiguration CommonOptions::configuration() const {
 
 std::shared_ptr<ModelContainer> CommonOptions::load() const {
   generate.parameters.validate();
+  check_utf8(generate.system, "--system");
   memory.apply();
   compute.apply();
   if (!generate.quiet) fmt::print(stderr, "Loading {} ...\n", model.model);

@@ -50,9 +50,11 @@ std::string report(const ModelFiles& files, const Checkpoint& checkpoint,
   const bool media =
       types.contains(type) && types.at(type).processor && has_towers(checkpoint.weights);
   for (const char* tower : {"vision_config", "audio_config"})
-    if (media && config.contains(tower) && config[tower].is_object())
-      line(tower == std::string_view("vision_config") ? "vision tower" : "audio tower",
-           config[tower].value("model_type", type));
+    if (media && config.contains(tower) && config[tower].is_object()) {
+      std::string kind = type;
+      ConfigReader(config[tower], fmt::format("config.json: {}", tower)).maybe("model_type", kind);
+      line(tower == std::string_view("vision_config") ? "vision tower" : "audio tower", kind);
+    }
   line("quantization", quantization(checkpoint.quantization));
   line("processor", media ? types.at(type).processor(config, files.folder)->describe().dump()
                           : "text: tokenizer and chat template");
