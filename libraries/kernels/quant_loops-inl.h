@@ -62,12 +62,14 @@ void pack(const Matrix& w, Planes planes, const void* x, Number number, uint8_t*
 
 // How far ahead of the weights in use to fetch: what short rows need to hide memory's latency.
 constexpr size_t kPrefetch = 4096;
+// Bytes of a row from which on memory gives more when one row is read at a time; several rows at a
+// time hide the end of a short one.
+constexpr size_t kLongRow = 512;
 
-template <class T, Planes kPlanes, int kM>
+template <class T, Planes kPlanes, int kM, int kRows>
 void multiply_vectors(const Matrix& w, const uint8_t* packed, size_t begin, size_t end, float* y,
                       size_t ldy) {
   using L = Loader<T>;
-  constexpr int kRows = kVectorSums / kM < 4 ? kVectorSums / kM : 4;
   const L loader(w);
   const size_t stride = packed_bytes(w, kPlanes);
   const int whole = w.cols / (kStep * L::kSteps), groups = w.cols % kStep / kGroup;
@@ -208,13 +210,15 @@ void multiply_planes(const Matrix& w, const uint8_t* packed, size_t m, size_t be
   const size_t block = m <= 2 || m == 4 ? end - begin : kVectorBlock;
   for (size_t n = begin; n < end; n += block) {
     const size_t last = end - n < block ? end : n + block;
-    float* to = y + (n - begin);
     size_t i = 0;
-    for (; i + 4 <= m; i += 4)
-      multiply_vectors<T, kPlanes, 4>(w, packed + i * stride, n, last, to + i * ldy, ldy);
-    for (; i + 2 <= m; i += 2)
-      multiply_vectors<T, kPlanes, 2>(w, packed + i * stride, n, last, to + i * ldy, ldy);
-    if (i < m) multiply_vectors<T, kPlanes, 1>(w, packed + i * stride, n, last, to + i * ldy, ldy);
+    const auto rows = [&](auto count, auto at_a_time) {
+      multiply_vectors<T, kPlanes, count.value, at_a_time.value>(w, packed + i * stride, n, last,
+                                                                 y + (n - begin) + i * ldy, ldy);
+      i += count.value;
+    };
+    while (i + 4 <= m) rows(Count<4>{}, Count<kVectorSums / 4>{});
+    while (i + 2 <= m) rows(Count<2>{}, Count<kVectorSums / 2>{});
+    if (i < m) w.row_bytes < kLongRow ? rows(Count<1>{}, Count<4>{}) : rows(Count<1>{}, Count<1>{});
   }
 }
 

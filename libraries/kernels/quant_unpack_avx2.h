@@ -48,21 +48,25 @@ inline __m256 two_groups(float a, float b) {
   return _mm256_set_m128(_mm_set1_ps(b), _mm_set1_ps(a));
 }
 // The f16 numbers at the start of two blocks of weights, b possibly none; number kIndex (0 or 1) by
-// lanes. One load for each block, and few shuffles: these bound the loops over a row.
+// lanes. Loads that repeat, and one conversion for both numbers: vectors of one row are bound by
+// the shuffles.
 struct TwoBlocks {
   TwoBlocks(const uint8_t* a, const uint8_t* b) {
-    int32_t first, second = 0;
-    __builtin_memcpy(&first, a, 4);
-    if (b != nullptr) __builtin_memcpy(&second, b, 4);
-    halves = _mm_unpacklo_epi64(_mm_set1_epi32(first), _mm_set1_epi32(second));
+    const __m128i first = repeated(a);
+    numbers = _mm256_cvtph_ps(b == nullptr ? _mm_move_epi64(first)
+                                           : _mm_blend_epi32(first, repeated(b), 0b1100));
+  }
+  // As a float, which gcc repeats in the load itself.
+  static __m128i repeated(const uint8_t* p) {
+    float f;
+    __builtin_memcpy(&f, p, 4);
+    return _mm_castps_si128(_mm_set1_ps(f));
   }
   template <int kIndex>
   __m256 number() const {
-    const __m128i pick = _mm_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 8, 9, 8, 9, 8, 9, 8, 9);
-    return _mm256_cvtph_ps(
-        _mm_shuffle_epi8(halves, kIndex == 0 ? pick : _mm_or_si128(pick, _mm_set1_epi8(2))));
+    return kIndex == 0 ? _mm256_moveldup_ps(numbers) : _mm256_movehdup_ps(numbers);
   }
-  __m128i halves;
+  __m256 numbers;  // both, in turns
 };
 
 // Groups a and b, elements in order, to the orders of Order.

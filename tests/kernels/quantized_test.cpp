@@ -452,6 +452,27 @@ TEST(Quantized, ResultsDoNotDependOnThreads) {
   set_num_threads(before);
 }
 
+// Rows of weights that are read one at a time and those that are read four at a time.
+TEST(Quantized, ARowOfActivationsHasTheSameBitsAloneAndAmongOthers) {
+  uint64_t seed = 1;
+  for (const QuantType& t : all_types())
+    for (const int k : {256, 2816})
+      for (const Isa i : available_isas())
+        for (const Precision p : {Precision::fast, Precision::high, Precision::exact}) {
+          IsaScope isa_scope(i);
+          PrecisionScope precision_scope(p);
+          const QuantizedMatrix w = random_matrix(t, {21, k}, ++seed);
+          const mx::array x = floats({7, k}, ++seed);
+          const auto together = values(quantized_matmul(x, w));
+          for (const int row : {0, 5, 6}) {
+            const auto alone = values(quantized_matmul(mx::slice(x, {row, 0}, {row + 1, k}), w));
+            const auto same = together.begin() + row * 21;
+            EXPECT_EQ(alone, std::vector<float>(same, same + 21))
+                << label(t) << " " << name(i) << " " << name(p) << " " << k << " row " << row;
+          }
+        }
+}
+
 TEST(Quantized, GatherMultipliesWithTheChosenExperts) {
   const int k = 256, n = 21, experts = 4;
   for (const QuantType& t : all_types()) {
