@@ -41,7 +41,8 @@ std::vector<std::string> AdapterSet::names() const {
 const ModelAdapter& AdapterSet::at(const std::string& name) const {
   const auto it = adapters_.find(name);
   if (it == adapters_.end())
-    throw Error("no adapter '{}'; there are: {}", name, fmt::join(names(), ", "));
+    throw Error("no adapter '{}'; there are: {}", name,
+                adapters_.empty() ? "none" : fmt::format("{}", fmt::join(names(), ", ")));
   return *it->second;
 }
 

@@ -172,6 +172,8 @@ TEST_F(LlmTool, TheDebugLogTellsConfigurationTensorsAndSteps) {
             HasSubstr("debug: prefill and first token: tokens 512 to "),
             HasSubstr("debug: decode: tokens "), HasSubstr("debug: answer: ")));
   EXPECT_THAT(run("--prompt Hi --max-tokens 1").error, Not(HasSubstr("debug:")));
+  EXPECT_THAT(run("--prompt Hi --max-tokens 1", "MLXCPP_LOG=loud").error,
+              HasSubstr("MLXCPP_LOG: expected error, warning, info or debug, found 'loud'"));
 }
 
 TEST_F(LlmTool, Faults) {
@@ -421,8 +423,9 @@ TEST_F(LlmTool, ChatCommands) {
             HasSubstr("temperature 0, topP 0.5, maxTokens 3"), HasSubstr("maxTokens no limit"),
             HasSubstr("expected a positive number, found '-1'"),
             HasSubstr("expected a number, found 'many'"),
-            HasSubstr("temperature must be 0 or more"), HasSubstr("/maxTokens [NUMBER]"),
-            HasSubstr("no command /nonsense"), Not(HasSubstr("never"))));
+            HasSubstr("temperature must be 0 or more"), HasSubstr("there are: none"),
+            HasSubstr("/maxTokens [NUMBER]"), HasSubstr("no command /nonsense"),
+            Not(HasSubstr("never"))));
   EXPECT_THAT(outcome.error, HasSubstr("tokens/s")) << "of /again";
 }
 

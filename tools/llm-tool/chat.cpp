@@ -203,8 +203,9 @@ class ChatLoop {
     } catch (const Error& e) {
       print(fmt::format("{}\n", e.what()));
     }
+    const auto names = adapters_->names();
     print(fmt::format("adapter: {} (there are: {})\n", adapters_->active().value_or("none"),
-                      fmt::join(adapters_->names(), ", ")));
+                      names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
   }
 
   const CommonOptions& options_;  // how it all began
