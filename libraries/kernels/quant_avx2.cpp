@@ -226,11 +226,12 @@ void pack_real_step(const uint8_t* x, Number number, size_t from, int groups, ui
 
 // ---- A few rows of activations ----
 
-// Eight bytes of a step's integers, from byte 8 * kPart on, as floats, the offset taken off.
+// Eight bytes of a step, from byte 8 * kPart on, as floats, the offset taken off.
 template <class T, int kPart>
 __m256 to_floats(__m256i v) {
   __m128i q = kPart < 2 ? _mm256_castsi256_si128(v) : _mm256_extracti128_si256(v, 1);
   if constexpr (kPart % 2 != 0) q = _mm_unpackhi_epi64(q, q);
+  if constexpr (kFloats<T>) return e4m3<0>(_mm256_cvtepu8_epi32(q));
   if constexpr (!kSigned<T> && T::kOffset == 0) return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(q));
   if constexpr (!kSigned<T>) q = _mm_sub_epi8(q, _mm_set1_epi8(static_cast<char>(T::kOffset)));
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));

@@ -148,12 +148,18 @@ void pack_real_step(const uint8_t* x, Number number, size_t from, int groups, ui
 
 // ---- A few rows of activations ----
 
-// Sixteen bytes of a step's integers as floats, the offset taken off.
-template <int kOffset>
+// Sixteen bytes of a step as floats, the offset taken off.
+template <class T>
 __m512 to_floats(__m128i q) {
-  if constexpr (kOffset == 0) return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q));
+  if constexpr (kFloats<T>) {
+    const __m256 low = e4m3<0>(_mm256_cvtepu8_epi32(q));
+    const __m256 high = e4m3<0>(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(q, q)));
+    return _mm512_castpd_ps(_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(low)),
+                                               _mm256_castps_pd(high), 1));
+  }
+  if constexpr (T::kOffset == 0) return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q));
   return _mm512_cvtepi32_ps(
-      _mm512_cvtepi8_epi32(_mm_sub_epi8(q, _mm_set1_epi8(static_cast<char>(kOffset)))));
+      _mm512_cvtepi8_epi32(_mm_sub_epi8(q, _mm_set1_epi8(static_cast<char>(T::kOffset)))));
 }
 
 template <int kPart>
@@ -171,10 +177,8 @@ __m512 spread_lanes(__m512 v) {
 
 template <class T, int kPart>
 __m512 add_real_part(const Step& w, const float* x, __m512 sum) {
-  __m512 v =
-      _mm512_mul_ps(to_floats<T::kOffset>(part<kPart>(w.q[0])), _mm512_load_ps(x + 16 * kPart));
-  v = _mm512_fmadd_ps(to_floats<T::kOffset>(part<kPart>(w.q[1])),
-                      _mm512_load_ps(x + 64 + 16 * kPart), v);
+  __m512 v = _mm512_mul_ps(to_floats<T>(part<kPart>(w.q[0])), _mm512_load_ps(x + 16 * kPart));
+  v = _mm512_fmadd_ps(to_floats<T>(part<kPart>(w.q[1])), _mm512_load_ps(x + 64 + 16 * kPart), v);
   return _mm512_fmadd_ps(v, spread_lanes<kPart>(w.scale), sum);
 }
 
@@ -252,7 +256,7 @@ void store_real_part(const Step (&rows)[16], int z, float* out) {
   __m512i v[16];
   for (int r = 0; r < 16; ++r) {
     const __m512 scale = spread_lanes<kPart>(rows[r].scale);
-    __m512 f = to_floats<T::kOffset>(part<kPart>(rows[r].q[z]));
+    __m512 f = to_floats<T>(part<kPart>(rows[r].q[z]));
     if constexpr (T::kHasMin)
       f = _mm512_add_ps(_mm512_mul_ps(f, scale), spread_lanes<kPart>(rows[r].min));
     else

@@ -25,6 +25,10 @@ struct LoaderOf<MxFp4> {
   using type = LoadMxFp4;
 };
 template <>
+struct LoaderOf<MxFp8> {
+  using type = LoadMxFp8;
+};
+template <>
 struct LoaderOf<NvFp4> {
   using type = LoadNvFp4;
 };

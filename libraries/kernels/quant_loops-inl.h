@@ -16,8 +16,13 @@
 namespace mlxcpp::kernels::quant {
 namespace {
 
+// Calls f with a value of the type that w has, of integers or floats.
+template <class F>
+void with_any_type(const Matrix& w, F&& f) {
+  w.mode == QuantMode::mxfp8 ? f(MxFp8{}) : with_type(w, f);
+}
+
 size_t packed_bytes(const Matrix& w, Planes planes) {
-  if (w.mode == QuantMode::mxfp8) return generic_loops().packed_bytes(w, planes);
   return static_cast<size_t>(steps_of(w)) * step_bytes(planes);
 }
 
@@ -33,27 +38,24 @@ size_t panels_at_a_time(const Matrix& w, Planes planes) {
   return fit < 1 ? 1 : fit > 4 ? 4 : fit;
 }
 
-size_t scratch_bytes(const Matrix& w, Planes planes, size_t m) {
-  if (w.mode == QuantMode::mxfp8) return generic_loops().scratch_bytes(w, planes, m);
+size_t scratch_bytes(const Matrix& w, Planes planes, size_t) {
   return panels_at_a_time(w, planes) * panel_bytes(w, planes);
 }
 
 void pack(const Matrix& w, Planes planes, const void* x, Number number, uint8_t* packed) {
-  if (w.mode == QuantMode::mxfp8) return generic_loops().pack(w, planes, x, number, packed);
   const auto* p = static_cast<const uint8_t*>(x);
-  with_type(w, [&](auto type) {
+  with_any_type(w, [&](auto type) {
     using T = decltype(type);
     for (int step = 0; step < steps_of(w); ++step) {
       const size_t from = static_cast<size_t>(step) * kStep;
       const int left = (w.cols - step * kStep) / kGroup;
       const int groups = left < kStepGroups ? left : kStepGroups;
       uint8_t* out = packed + static_cast<size_t>(step) * step_bytes(planes);
-      if (planes == Planes::one)
-        pack_planes_step<T, false>(p, number, from, groups, out);
-      else if (planes == Planes::two)
-        pack_planes_step<T, true>(p, number, from, groups, out);
-      else
-        pack_real_step<T>(p, number, from, groups, out);
+      if constexpr (!kFloats<T>) {
+        if (planes == Planes::one) pack_planes_step<T, false>(p, number, from, groups, out);
+        if (planes == Planes::two) pack_planes_step<T, true>(p, number, from, groups, out);
+      }
+      if (planes == Planes::real) pack_real_step<T>(p, number, from, groups, out);
     }
   });
 }
@@ -225,16 +227,14 @@ void multiply_planes(const Matrix& w, const uint8_t* packed, size_t m, size_t be
 void multiply(const Matrix& w, Planes planes, const uint8_t* packed, size_t m, size_t begin,
               size_t end, float* y, size_t ldy, uint8_t* scratch) {
   if (begin == end) return;
-  if (w.mode == QuantMode::mxfp8)
-    return generic_loops().multiply(w, planes, packed, m, begin, end, y, ldy, scratch);
-  with_type(w, [&](auto type) {
+  with_any_type(w, [&](auto type) {
     using T = decltype(type);
-    if (planes == Planes::one)
-      multiply_planes<T, Planes::one>(w, packed, m, begin, end, y, ldy, scratch);
-    else if (planes == Planes::two)
-      multiply_planes<T, Planes::two>(w, packed, m, begin, end, y, ldy, scratch);
-    else
-      multiply_planes<T, Planes::real>(w, packed, m, begin, end, y, ldy, scratch);
+    const auto run = [&](auto kernel) { kernel(w, packed, m, begin, end, y, ldy, scratch); };
+    if constexpr (!kFloats<T>) {
+      if (planes == Planes::one) run(multiply_planes<T, Planes::one>);
+      if (planes == Planes::two) run(multiply_planes<T, Planes::two>);
+    }
+    if (planes == Planes::real) run(multiply_planes<T, Planes::real>);
   });
 }
 

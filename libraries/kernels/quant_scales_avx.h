@@ -34,12 +34,14 @@ inline __m128i k_scales_mins(const uint8_t* p) {
                        static_cast<int>(s[0] & 0x3f3f3f3f));
 }
 
-// Half of each e4m3 number: kFp4 is twice the values. NaN as e4m3_to_f32 has it.
-inline __m256 half_of_e4m3(__m256i v) {
+// e4m3 numbers, NaN as e4m3_to_f32 has it, times 2^kExponent.
+template <int kExponent>
+inline __m256 e4m3(__m256i v) {
   const __m256i magnitude = _mm256_and_si256(v, _mm256_set1_epi32(0x7f));
   // Seven bits of an e4m3 number are those of an f32 that is 2^120 times smaller.
-  const __m256 f = _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
-                                 _mm256_set1_ps(0x1p119f));
+  const __m256 f =
+      _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)),
+                    _mm256_castsi256_ps(_mm256_set1_epi32((127 + 120 + kExponent) << 23)));
   const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f)),
                                        _mm256_set1_epi32(0x7fc00000));
   const __m256i sign = _mm256_slli_epi32(_mm256_xor_si256(v, magnitude), 24);

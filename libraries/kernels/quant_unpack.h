@@ -387,8 +387,17 @@ struct Iq4Nl {
   }
 };
 
-// Calls f with a value of the type that w has. mxfp8 is not among them: its values are no small
-// integers.
+// Its bytes are floats, e4m3, and no small integers: the loops over integers do without it.
+struct MxFp8 {
+  static constexpr int kOffset = 0, kLargest = 255;
+  static constexpr bool kHasMin = false, kTwoScales = false;
+};
+template <class T>
+inline constexpr bool kFloats = false;
+template <>
+inline constexpr bool kFloats<MxFp8> = true;
+
+// Calls f with a value of the type that w has; mxfp8 is not among them.
 template <class F>
 inline void with_type(const Matrix& w, F&& f) {
   switch (w.mode) {

@@ -346,6 +346,21 @@ struct LoadMxFp4 {
   }
 };
 
+struct LoadMxFp8 {
+  static constexpr Order kOrder = Order::halves;
+  static constexpr int kSteps = 1, kUnitBytes = kStep;
+
+  explicit LoadMxFp8(const Matrix&) {}
+
+  template <bool kPartial>
+  void load(const Row& row, int step, int, Step* out) const {
+    const uint8_t* p = row.p + static_cast<size_t>(step) * kStep;
+    to_halves(load32(p), kPartial ? _mm256_setzero_si256() : load32(p + 32), out);
+    const uint8_t* e = row.scales + static_cast<size_t>(step) * 2;
+    out->scale = two_groups(e8m0_to_f32(e[0]), kPartial ? 0.0f : e8m0_to_f32(e[1]));
+  }
+};
+
 // Integers of 2, 3, 5 or 6 bits, one after another.
 template <int kBits>
 struct LoadAffineBits {
@@ -413,7 +428,7 @@ struct LoadNvFp4 {
     const __m256i v = _mm256_cvtepu8_epi32(
         _mm_shuffle_epi8(_mm_cvtsi32_si128(four),
                          _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, -1, -1, -1, -1, -1, -1, -1, -1)));
-    out->scale = half_of_e4m3(v);
+    out->scale = e4m3<-1>(v);  // kFp4 is twice the values
   }
 };
 
