@@ -10,6 +10,9 @@ void read_size(ConfigReader& v, const char* key, int& out) {
   else
     v.need(key, out);
   if (out <= 0) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
+  // So that sums of sizes, and small multiples of them, stay numbers. No model comes near.
+  constexpr int kMost = 1 << 24;
+  if (out > kMost) throw Error("{}: '{}' must be at most {}, found {}", v.where(), key, kMost, out);
 }
 
 void read_count(ConfigReader& v, const char* key, int& out) {
@@ -101,7 +104,9 @@ void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   if (head_size() <= 0 || head_size() % 2 != 0 || head_size() > kLargestHead)
     throw bad("head_dim", head_size(),
               fmt::format("a positive even number, {} at most", kLargestHead));
-  if (const int most = std::numeric_limits<int>::max() / head_size(); num_attention_heads > most)
+  // Queries, keys and values may be one matrix.
+  if (const int most = std::numeric_limits<int>::max() / 3 / head_size();
+      num_attention_heads > most)
     throw bad("num_attention_heads", num_attention_heads,
               fmt::format("{} at most, with heads of {}", most, head_size()));
   if (sliding_window && *sliding_window <= 0)

@@ -1,6 +1,8 @@
 #include "llm/blocks/mla.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace mlxcpp::llm {
 namespace {
@@ -32,6 +34,12 @@ void LatentAttentionConfig::fields(ConfigReader& v) {
   read_size(v, "qk_nope_head_dim", qk_nope_head_dim);
   read_size(v, "qk_rope_head_dim", qk_rope_head_dim);
   read_size(v, "v_head_dim", v_head_dim);
+  int heads = 1;
+  v.maybe("num_attention_heads", heads);
+  const int largest = std::max(head_dim(), v_head_dim);
+  if (const int most = std::numeric_limits<int>::max() / largest; heads > most)
+    throw Error("{}: 'num_attention_heads' is {}, expected {} at most, with heads of {}", v.where(),
+                heads, most, largest);
 }
 
 float yarn_attention_factor(const nn::RopeConfig& rope) {
