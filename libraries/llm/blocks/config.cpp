@@ -4,22 +4,23 @@
 
 namespace mlxcpp::llm {
 
-void read_size(ConfigReader& v, const char* key, int& out) {
+namespace {
+
+void read_up_to(ConfigReader& v, const char* key, int& out, int most) {
   if (out > 0)
     v.maybe(key, out);
   else
     v.need(key, out);
   if (out <= 0) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
-  // So that sums of sizes, and small multiples of them, stay numbers. No model comes near.
-  constexpr int kMost = 1 << 24;
-  if (out > kMost) throw Error("{}: '{}' must be at most {}, found {}", v.where(), key, kMost, out);
+  if (out > most) throw Error("{}: '{}' must be at most {}, found {}", v.where(), key, most, out);
 }
 
-void read_count(ConfigReader& v, const char* key, int& out) {
-  constexpr int kMost = 10'000;
-  read_size(v, key, out);
-  if (out > kMost) throw Error("{}: '{}' must be at most {}, found {}", v.where(), key, kMost, out);
-}
+}  // namespace
+
+// Sums of sizes, and small multiples of them, stay numbers. No model comes near.
+void read_size(ConfigReader& v, const char* key, int& out) { read_up_to(v, key, out, 1 << 24); }
+
+void read_count(ConfigReader& v, const char* key, int& out) { read_up_to(v, key, out, 10'000); }
 
 void read_heads(ConfigReader& v, const char* key, int& out, const char* size_key, int size,
                 bool even_heads) {
