@@ -267,5 +267,13 @@ TEST(ChatSession, TwoHundredTurnsKeepTheMemory) {
   EXPECT_LE(memory_stats().cache, default_cache_limit());
 }
 
+TEST(ChatSession, WhatALongPromptFreesIsGivenBack) {
+  Fixture f;
+  ChatSession session(f.container, {.parameters = letters_only(3)});
+  session.respond("Hi");
+  session.respond(std::string(3000, 'a'));
+  EXPECT_LT(memory_stats().cache, 100'000) << "5 MB of the prompt's";
+}
+
 }  // namespace
 }  // namespace mlxcpp
