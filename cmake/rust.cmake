@@ -28,7 +28,9 @@ function(mlxcpp_rust_library NAME)
            -Cllvm-args=-sanitizer-coverage-trace-compares)
     list(APPEND environment "RUSTFLAGS=${flags}")
   endif()
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${A_MANIFEST_DIR}/src/*.rs)
+  # Which sources it is made of, cargo itself writes down beside it. (No glob: CMake would check that at
+  # each build.)
+  string(REGEX REPLACE "[.]a$" ".d" dependencies ${library})
   # cargo itself takes a lock against a second build of the same folder.
   add_custom_command(
     OUTPUT ${library}
@@ -36,7 +38,8 @@ function(mlxcpp_rust_library NAME)
             ${target} --target-dir ${target_dir} --manifest-path ${A_MANIFEST_DIR}/Cargo.toml
     # cargo leaves an up-to-date library untouched; ninja wants it newer than its sources.
     COMMAND ${CMAKE_COMMAND} -E touch ${library}
-    DEPENDS ${sources} ${A_MANIFEST_DIR}/Cargo.toml ${A_MANIFEST_DIR}/Cargo.lock
+    DEPENDS ${A_MANIFEST_DIR}/Cargo.toml ${A_MANIFEST_DIR}/Cargo.lock
+    DEPFILE ${dependencies}
     COMMENT "Building Rust crate ${A_LIBRARY}"
     USES_TERMINAL VERBATIM)
   add_custom_target(${NAME}_cargo DEPENDS ${library})

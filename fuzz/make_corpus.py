@@ -40,8 +40,21 @@ put("npz", "stored", npz(False, a=x))
 put("npz", "deflated", npz(True, a=x, b=np.asfortranarray(x)))
 put("npz", "array", npy(x))
 put("npz", "fortran", npy(np.asfortranarray(np.arange(8, dtype=np.int16).reshape(2, 2, 2))))
-put("config", "plain", b'{"model_type": "llama", "hidden_size": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true, '
-    b'"eos_token_id": [1, 2], "layer_types": ["full_attention"], "sliding_window": null, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}')  # fmt: skip
+# Configurations of families that differ in their keys, each with what its reader asks for.
+GOLDEN = OUT.parent.parent / "tests" / "golden" / "llm"
+BOOKKEEPING = {"architectures", "attention_dropout", "attn_implementation", "bos_token_id", "cache_implementation", "initializer_range",
+    "pad_token_id", "pretraining_tp", "torch_dtype", "use_cache", "vision_config"}  # fmt: skip
+
+
+def minimal(config):
+    twice = {"quantization_config"} if "quantization" in config else set()
+    kept = {k: v for k, v in config.items() if v is not None and k not in BOOKKEEPING | twice}
+    return {k: minimal(v) if isinstance(v, dict) else v for k, v in kept.items()}
+
+
+for family in ("bitnet", "deepseek_v3", "gemma3", "gemma3n", "internlm2-dynamic", "lfm2", "llama-mixed", "openelm", "phi3", "qwen3-yarn", "qwen3_moe-q4"):
+    put("config", family, json.dumps(minimal(json.loads((GOLDEN / family / "config.json").read_text())), separators=(",", ":")).encode())
+put("config", "generation", b'{"model_type": "llama", "eos_token_id": [1, 2]}\0{"eos_token_id": [1, 2]}')
 put("config", "quantized", b'{"hidden_size": 64.0, "quantization": {"group_size": 64, "bits": 4, "mode": "affine", "lm_head": false, '
     b'"model.embed_tokens": {"group_size": 32, "bits": 8}, "a": {"mode": "mxfp4"}}}')  # fmt: skip
 put("config", "method", b'{"quantization_config": {"quant_method": "gptq", "bits": 4}}')

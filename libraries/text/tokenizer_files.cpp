@@ -138,18 +138,21 @@ void find_templates(const fs::path& folder, TokenizerFiles& files) {
   }
 }
 
-void read_eos_ids(const Json& json, const std::string& where, TokenizerFiles& files) {
-  const auto it = json.find("eos_token_id");
-  if (it == json.end() || it->is_null()) return;
+}  // namespace
+
+std::vector<int> read_eos_ids(const Json& generation, const std::string& where) {
+  std::vector<int> ids;
+  if (!generation.is_object()) return ids;
+  const auto it = generation.find("eos_token_id");
+  if (it == generation.end() || it->is_null()) return ids;
   for (const Json& id : it->is_array() ? *it : Json::array({*it})) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX)
       throw Error("{}: 'eos_token_id' must be an id or a list of ids, found {}", where,
                   describe(*it));
-    files.eos_ids.push_back(id.get<int>());
+    ids.push_back(id.get<int>());
   }
+  return ids;
 }
-
-}  // namespace
 
 std::string read_text_file(const fs::path& file, size_t limit) {
   std::ifstream in(file, std::ios::binary | std::ios::ate);
@@ -199,8 +202,7 @@ TokenizerFiles read_tokenizer_files(const fs::path& folder) {
   }
   find_templates(folder, files);
   const fs::path generation_file = folder / "generation_config.json";
-  if (const Json generation = read_if_present(generation_file); generation.is_object())
-    read_eos_ids(generation, generation_file.string(), files);
+  files.eos_ids = read_eos_ids(read_if_present(generation_file), generation_file.string());
   return files;
 }
 

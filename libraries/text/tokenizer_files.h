@@ -31,6 +31,10 @@ struct TokenizerFiles {
 // and the chat templates of a folder; each may be absent.
 TokenizerFiles read_tokenizer_files(const std::filesystem::path& folder);
 
+// The "eos_token_id" of a generation_config.json, one or several; none where it has none. Error,
+// which `where` starts, for what is not an id.
+std::vector<int> read_eos_ids(const Json& generation, const std::string& where);
+
 // A whole file; Errors name it. Larger than `limit`: an Error.
 std::string read_text_file(const std::filesystem::path& file, size_t limit = size_t{1} << 28);
 

@@ -1,5 +1,8 @@
 // mlx-run as its users run it: in a project of its own, on a PATH that holds only what a test puts
 // there.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -84,14 +87,35 @@ class MlxRun : public ::testing::Test {
     return file;
   }
   // With `rust`, folders of `folder`, first on PATH.
-  test::Outcome run(const std::string& arguments,
-                    const std::vector<std::string>& rust = {"new"}) const {
+  test::Outcome run(const std::string& arguments, const std::vector<std::string>& rust = {"new"},
+                    const std::string& after = "") const {
+    auto folders = rust;
+    folders.emplace_back("system");
+    return run_on_path(arguments, folders, after);
+  }
+  test::Outcome run_on_path(const std::string& arguments, const std::vector<std::string>& folders,
+                            const std::string& after = "") const {
     std::string path;
-    for (const auto& name : rust) path += (folder / name).string() + ":";
-    return test::shell(
-        fmt::format("env -i PATH='{}{}' MLX_ROOT=/nowhere '{}' {} </dev/null", path,
-                    (folder / "system").string(), (folder / "project/mlx-run").string(), arguments),
-        folder);
+    for (const auto& name : folders) path += fmt::format("{}:", (folder / name).string());
+    path.pop_back();
+    return test::shell(fmt::format("env -i PATH='{}' MLX_ROOT=/nowhere '{}' {} </dev/null", path,
+                                   (folder / "project/mlx-run").string(), arguments),
+                       folder, after);
+  }
+  // As run(), with a terminal for the error stream; what came there is the outcome's error.
+  test::Outcome run_on_terminal(const std::string& arguments) const {
+    const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+    if (terminal < 0 || ::grantpt(terminal) != 0 || ::unlockpt(terminal) != 0)
+      throw std::runtime_error("no terminal");
+    const std::string name = ::ptsname(terminal);
+    const int held = ::open(name.c_str(), O_RDWR | O_NOCTTY);  // what is written stays readable
+    auto o = run(arguments, {"new"}, "2>" + name);
+    char text[4096];
+    for (ssize_t n; (n = ::read(terminal, text, sizeof text)) > 0;)
+      o.error.append(text, static_cast<size_t>(n));
+    ::close(held);
+    ::close(terminal);
+    return o;
   }
   std::string built_with(const std::string& name) const {
     return fmt::format("RUSTC={0}/rustc {0}/cargo build", (folder / name).string());
@@ -155,6 +179,87 @@ TEST_F(MlxRun, SetUpOnceOnly) {
   const auto again = run("example-llm", {});
   EXPECT_EQ(again.status, 0);
   EXPECT_THAT(again.error, IsEmpty());
+}
+
+TEST_F(MlxRun, ABuiltToolCostsNoProgramButNinja) {
+  ASSERT_EQ(run("example-llm").status, 0);
+  for (const char* name : {"bash", "ninja"})
+    fs::create_symlink(folder / "system" / name, folder / "new" / name);
+  for (const char* spelling : {"example-llm", "ExampleLLM"}) {
+    // `env bash` of the script's first line finds bash here.
+    const auto o = run_on_path(std::string(spelling) + " --one", {"new"});
+    EXPECT_EQ(o.status, 0);
+    EXPECT_EQ(o.out, "ran with: --one\n");
+    EXPECT_THAT(o.error, IsEmpty());
+  }
+}
+
+TEST_F(MlxRun, OnATerminalProgressOfWorkAlone) {
+  program("system", "ninja", fmt::format("exec '{}' \"$@\"", where_is("ninja")));
+  for (const char* name : {"rm", "ls"})
+    program("system", name, fmt::format("exec '{}' \"$@\"", where_is(name)));
+  // A cargo that makes a library of src/*.rs, and says so as cargo does.
+  program("new", "cargo", R"sh(
+[ "$1" = --version ] && echo 'cargo 1.85.0 (of a test)' && exit
+while [ $# -gt 0 ]; do
+  case "$1" in --target-dir) out=$2/release ;; --manifest-path) src=${2%/*}/src ;; esac
+  shift
+done
+mkdir -p "$out"
+cat "$src"/*.rs >"$out/libr.a"
+echo "$out/libr.a: $(echo "$src"/*.rs)" >"$out/libr.d")sh");
+  fs::create_directories(folder / "project/rust/src");
+  for (const char* name : {"Cargo.toml", "Cargo.lock", "src/lib.rs"})
+    folder.write(fs::path("project/rust") / name, "1");
+  folder.write("project/CMakeLists.txt", read_all(folder / "project/CMakeLists.txt") +
+                                             "add_custom_target(example-llm)\n"
+                                             "add_dependencies(example-llm r)\n");
+  const auto library = [&] { return read_all(folder / "project/build/rust/release/libr.a"); };
+  const auto expect_work_once = [&](const std::string& made) {
+    const auto work = run_on_terminal("example-llm");
+    EXPECT_EQ(work.status, 0);
+    EXPECT_EQ(work.out, "ran with: \n");
+    EXPECT_THAT(work.error, HasSubstr("Building Rust crate r")) << made;
+    EXPECT_EQ(library(), made);
+    const auto none = run_on_terminal("example-llm");
+    EXPECT_EQ(none.status, 0);
+    EXPECT_EQ(none.out, "ran with: \n");
+    EXPECT_THAT(none.error, IsEmpty());
+  };
+  expect_work_once("1");
+  // A new source is of interest once another names it; from then on, each change.
+  folder.write("project/rust/src/more.rs", "2");
+  folder.write("project/rust/src/lib.rs", "3");
+  expect_work_once("32");
+  folder.write("project/rust/src/more.rs", "4");
+  expect_work_once("34");
+}
+
+TEST_F(MlxRun, ClangFromHomebrew) {
+  program("system", "uname", "echo Darwin");
+  program("system", "git", "echo a.cpp");
+  program("system", "xargs", fmt::format("exec '{}' \"$@\"", where_is("xargs")));
+  program("system", "clang++", "echo 'Apple clang version 17.0.0'");
+  for (const char* tool : {"clang++", "clang-tidy", "clang-format"}) {
+    const auto file = program("cellar/bin", tool,
+                              fmt::format("[ \"$1\" = --version ] && echo 'clang version 19.1.7' "
+                                          "|| echo \"{} $*\"",
+                                          tool));
+    fs::permissions(file, fs::perms::owner_read);  // not there yet
+  }
+  program("system", "brew",
+          fmt::format("case \"$*\" in\n"
+                      "--prefix*) echo '{0}/cellar' ;;\n"
+                      "'list --versions llvm@19') [ -x '{0}/cellar/bin/clang++' ] ;;\n"
+                      "install*) echo \"$*\" >>'{0}/brew.log'; chmod +x '{0}'/cellar/bin/* ;;\n"
+                      "esac",
+                      folder.path().string()));
+  for (int i = 0; i < 2; ++i) {
+    const auto o = run("setup");
+    EXPECT_EQ(o.status, 0) << o.error;
+    EXPECT_EQ(read_all(folder / "brew.log"), "install -q llvm@19\n");
+  }
+  EXPECT_EQ(run("format").out, "clang-format -i " + (folder / "project/a.cpp").string() + "\n");
 }
 
 TEST_F(MlxRun, ACargoThatWorksIsTakenFromPath) {
