@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "core/error.h"
@@ -16,6 +17,7 @@ struct Memory {
   Caches caches;
   CacheOptions cache_options;
   std::vector<int> tokens;    // whose keys and values the caches hold
+  std::vector<int> said;      // these, and the answer's last one
   std::vector<Medium> media;  // that are among them
   // What was made of pictures and sounds, beyond what the caches hold of them.
   std::shared_ptr<FeatureCache> features = std::make_shared<FeatureCache>();
@@ -25,12 +27,14 @@ struct Memory {
     generator.reset();
     caches.clear();
     tokens.clear();
+    said.clear();
     media.clear();
   }
   // After the answer: what it left in the caches is known.
   void keep() {
     if (generator) {
       tokens = generator->tokens();
+      said = generator->tokens_said();
       media = generator->input().media;
       for (Medium& m : media) m.values.clear();
     }
@@ -51,6 +55,29 @@ bool trim_to(Caches& caches, size_t held, size_t length) {
   if (!std::all_of(caches.begin(), caches.end(), can)) return false;
   return std::all_of(caches.begin(), caches.end(),
                      [&](const auto& cache) { return cache->trim(excess) == excess; });
+}
+
+// The prompt with the tokens that were said in place of what their text is encoded to: a model may
+// say a text in other tokens than the tokenizer, and the caches hold the model's.
+std::vector<int> with_said(const Tokenizer& tokenizer, const std::vector<int>& said,
+                           std::vector<int> prompt) {
+  const auto text_of_first = [&](size_t n) { return tokenizer.decode(std::span(prompt).first(n)); };
+  if (said.empty() ||
+      (said.size() <= prompt.size() && std::equal(said.begin(), said.end(), prompt.begin())))
+    return prompt;
+  const std::string text = tokenizer.decode(said);
+  size_t low = 0, high = prompt.size();  // the longer a beginning, the longer its text
+  while (low < high) {
+    const size_t middle = low + (high - low) / 2;
+    if (text_of_first(middle).size() < text.size())
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  if (text_of_first(low) != text) return prompt;
+  std::vector<int> tokens = said;
+  tokens.insert(tokens.end(), prompt.begin() + static_cast<std::ptrdiff_t>(low), prompt.end());
+  return tokens;
 }
 
 // Makes the caches fit the prompt; how many of its tokens they then hold. At least the last one is
@@ -123,6 +150,8 @@ struct ChatSession::Conversation {
         ->perform([&, memory = memory](ModelContext& context) {
           parameters.validate();
           LMInput prompt = context.prepare(input);
+          if (prompt.media.empty() && memory->media.empty())
+            prompt.tokens = with_said(*context.tokenizer, memory->said, std::move(prompt.tokens));
           const size_t cached = reuse(*memory, *context.model, parameters.cache_options(), prompt);
           GenerateOptions made = context.answer_options(prompt, std::move(specs), parameters, stop);
           made.features = memory->features;

@@ -111,6 +111,12 @@ Generator::Generator(const LanguageModel& model, Caches& caches, LMInput input, 
   expect(caches_, static_cast<int>(prompt.size() - cached));
 }
 
+std::vector<int> Generator::tokens_said() const {
+  std::vector<int> tokens = tokens_;
+  if (last_) tokens.push_back(*last_);
+  return tokens;
+}
+
 bool Generator::step(std::deque<Generation>& out) {
   if (phase_ == Phase::done) return false;
   if (begun_ == Clock::time_point()) logged_time_ = begun_ = Clock::now();
@@ -148,6 +154,7 @@ void Generator::prefill() {
   for (const auto& cache : caches_)
     for (const mx::array& a : cache->state()) state.push_back(a);
   mx::eval(state);
+  mx::clear_cache();  // the next step's buffers are longer
   log_step("prefill", tokens_.size());
   phase_ = Phase::prefill;
 }
@@ -192,11 +199,15 @@ void Generator::decode(std::deque<Generation>& out) {
     first_ = time;
     info_.prompt_seconds = seconds(time - begun_);
     info_.first_token_seconds = seconds(time - requested_);
+    mx::clear_cache();  // what the prompt needed is of no use to single tokens
   }
   info_.generation_seconds = seconds(time - first_);
   log_step(info_.generation_tokens == 1 ? "prefill and first token" : "decode",
            static_cast<size_t>(info_.prompt_tokens + info_.generation_tokens));
-  if (!last) tokens_.push_back(token.id);
+  if (last)
+    last_ = token.id;
+  else
+    tokens_.push_back(token.id);
 
   if (!options_.parameters.ignore_eos && options_.eos.contains(token.id)) {
     --info_.generation_tokens;

@@ -105,6 +105,8 @@ class Generator {
 
   // The tokens whose keys and values lie in the caches.
   const std::vector<int>& tokens() const { return tokens_; }
+  // These, and the answer's last token, if that was not computed any more.
+  std::vector<int> tokens_said() const;
   const LMInput& input() const { return input_; }
 
  private:
@@ -135,6 +137,7 @@ class Generator {
   size_t cached_;
   std::optional<PreparedPrompt> prepared_;  // while there is something to prefill
   std::vector<int> tokens_;
+  std::optional<int> last_;
   std::optional<Sampler::Sample> next_;  // being computed
   std::deque<int> forced_;               // tokens that end a thought, instead of the sampled ones
   bool thought_ended_ = false;           // by them, once an answer

@@ -77,6 +77,35 @@ TEST(ChatSession, ReuseGivesTheSameAnswersAsStartingAnew) {
   }
 }
 
+// It says a and b where the tokenizer has one token for "ab".
+TEST(ChatSession, AnswersInOtherTokensThanTheTokenizersAreTakenUp) {
+  TinyModel* model = nullptr;
+  const auto container = std::make_shared<ModelContainer>([&] {
+    auto made = std::make_unique<TinyModel>(7, false);
+    model = made.get();
+    return ModelContext{
+        .model = std::move(made),
+        .tokenizer = test_tokenizer(kTemplate, kLetters.substr(0, 59), {}, {{"a", "b"}})};
+  });
+  GenerateParameters p;
+  p.max_tokens = 12;
+  p.temperature = 1;
+  for (int id = 0; id < 64; ++id)
+    if (id != letters("a")[0] && id != letters("b")[0]) p.logit_bias[id] = -1000.0f;
+  ChatSession session(container, {.parameters = p});
+  std::string said = session.respond("Hello");
+  ASSERT_THAT(said, ::testing::HasSubstr("ab"));
+  // The last token of an answer is not in the caches; together with the one before it may be "ab".
+  bool at_end = false;
+  for (int turn = 0; turn < 12; ++turn) {
+    at_end = at_end || said.ends_with("ab");
+    model->computed = 0;
+    said = session.respond("So");
+    EXPECT_EQ(model->computed, 1 + 1 + (1 + 2 + 1) + 1 + 11) << "nothing of before";
+  }
+  EXPECT_TRUE(at_end);
+}
+
 TEST(ChatSession, AgainTrimsBackToTheQuestion) {
   Fixture f;
   ChatSession session(f.container, {.parameters = letters_only()});
@@ -236,6 +265,14 @@ TEST(ChatSession, TwoHundredTurnsKeepTheMemory) {
   }
   EXPECT_LE(active(), at_20 * 1.05);
   EXPECT_LE(memory_stats().cache, default_cache_limit());
+}
+
+TEST(ChatSession, WhatALongPromptFreesIsGivenBack) {
+  Fixture f;
+  ChatSession session(f.container, {.parameters = letters_only(3)});
+  session.respond("Hi");
+  session.respond(std::string(3000, 'a'));
+  EXPECT_LT(memory_stats().cache, 100'000) << "5 MB of the prompt's";
 }
 
 }  // namespace

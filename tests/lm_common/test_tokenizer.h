@@ -35,11 +35,12 @@ inline constexpr const char* kTemplateWithoutSystem =
     "{{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}";
 
 // chat_template: nullptr for a tokenizer without one, as a base model has. marks: special tokens
-// that follow after the letters.
+// that follow after the letters; merges: pairs that are one token, after these.
 inline void write_test_tokenizer(const std::filesystem::path& folder,
                                  const char* chat_template = kTemplate,
                                  std::string_view alphabet = kLetters,
-                                 const std::vector<std::string>& marks = {}) {
+                                 const std::vector<std::string>& marks = {},
+                                 const std::vector<std::vector<std::string>>& merges = {}) {
   Json vocab = {{"<eos>", kEos}, {"<sys>", kSystem}, {"<user>", kUser}, {"<bot>", kAssistant}};
   for (size_t i = 0; i < marks.size(); ++i)
     vocab[marks[i]] = kFirstLetter + static_cast<int>(alphabet.size() + i);
@@ -54,6 +55,7 @@ inline void write_test_tokenizer(const std::filesystem::path& folder,
                      {"special", true}});
   for (size_t i = 0; i < alphabet.size(); ++i)
     vocab[std::string(1, alphabet[i])] = kFirstLetter + static_cast<int>(i);
+  for (const auto& pair : merges) vocab[pair[0] + pair[1]] = static_cast<int>(vocab.size());
   const Json tokenizer = {{"version", "1.0"},
                           {"truncation", nullptr},
                           {"padding", nullptr},
@@ -71,7 +73,7 @@ inline void write_test_tokenizer(const std::filesystem::path& folder,
                             {"fuse_unk", false},
                             {"byte_fallback", false},
                             {"vocab", vocab},
-                            {"merges", Json::array()}}}};
+                            {"merges", merges}}}};
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", "<eos>"}};
   if (chat_template) config["chat_template"] = chat_template;
 
@@ -79,13 +81,14 @@ inline void write_test_tokenizer(const std::filesystem::path& folder,
   std::ofstream(folder / "tokenizer_config.json") << config.dump();
 }
 
-inline std::shared_ptr<const Tokenizer> test_tokenizer(const char* chat_template = kTemplate,
-                                                       std::string_view alphabet = kLetters,
-                                                       const std::vector<std::string>& marks = {}) {
+inline std::shared_ptr<const Tokenizer> test_tokenizer(
+    const char* chat_template = kTemplate, std::string_view alphabet = kLetters,
+    const std::vector<std::string>& marks = {},
+    const std::vector<std::vector<std::string>>& merges = {}) {
   std::string name = (std::filesystem::temp_directory_path() / "mlxcpp-tokenizer-XXXXXX").string();
   if (!mkdtemp(name.data())) throw Error("cannot make a temporary folder");
   const std::filesystem::path folder = name;
-  write_test_tokenizer(folder, chat_template, alphabet, marks);
+  write_test_tokenizer(folder, chat_template, alphabet, marks, merges);
   auto made = Tokenizer::from_folder(folder);
   std::filesystem::remove_all(folder);
   return made;

@@ -182,12 +182,6 @@ TEST_F(LlmTool, Faults) {
   EXPECT_THAT(fault(1, "--model no-such-model"), HasSubstr("no-such-model"));
   EXPECT_THAT(fault(1, "--model /no/such/folder"), HasSubstr("/no/such/folder"));
   EXPECT_THAT(fault(1, "--model " + folder.path().string()), HasSubstr("config.json"));
-  EXPECT_THAT(fault(1, "--kv-bits 3"), HasSubstr("kv_bits must be 4 or 8, found 3"));
-  EXPECT_THAT(fault(1, "--kv-group-size 48"), HasSubstr("kv_group_size"));
-  EXPECT_THAT(fault(1, "--temperature -1"), HasSubstr("temperature"));
-  EXPECT_THAT(fault(1, "--temperature nan"), HasSubstr("temperature"));
-  EXPECT_THAT(fault(1, "--top-p 2"), HasSubstr("top_p"));
-  EXPECT_THAT(fault(1, "--max-kv-size 0"), HasSubstr("max_kv_size"));
   EXPECT_THAT(fault(1, "--adapter /no/such/adapter --prompt Hi"), HasSubstr("/no/such/adapter"));
   EXPECT_THAT(fault(1, "--list-config --model /no/such/folder"), HasSubstr("/no/such/folder"));
   folder.write("long.txt", std::string(100'000, 'x') + " y");
@@ -228,6 +222,23 @@ TEST_F(LlmTool, Faults) {
                         folder / "odd/model.safetensors");
   EXPECT_THAT(fault(1, "--list-config --model " + (folder / "odd").string()),
               HasSubstr("odd/config.json: 'hidden_size' must be an integer"));
+}
+
+// Faults of usage, whatever the command, found before a model is looked for.
+TEST_F(LlmTool, ParametersOutOfRange) {
+  for (const char* command : {"eval", "chat", "lora eval", "eval --list-config"})
+    for (const char* option :
+         {"--max-tokens -1", "--temperature -1", "--temperature nan", "--top-p 2", "--top-k -3",
+          "--min-p 7", "--kv-bits 3", "--kv-group-size 48", "--repetition-penalty 0",
+          "--repetition-context-size -1", "--quantized-kv-start -1", "--max-kv-size 0",
+          "--reasoning-budget -1"}) {
+      const std::string text = option, name = text.substr(0, text.find(' '));
+      EXPECT_THAT(fault(2, fmt::format("{} --model no-such-model {}", command, option)),
+                  AllOf(HasSubstr("llm-tool: " + name + " must be "),
+                        HasSubstr(", found " + text.substr(name.size() + 1)),
+                        Not(HasSubstr("no-such-model"))));
+    }
+  EXPECT_THAT(fault(2, "--kv-bits 3"), HasSubstr("--kv-bits must be 4 or 8, found 3"));
 }
 
 TEST_F(LlmTool, StandardOutputThatIsClosed) {

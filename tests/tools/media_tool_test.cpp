@@ -176,5 +176,29 @@ TEST_F(LlmTool, ListsAndConfiguration) {
               HasSubstr("config.json: vision_config: 'model_type' must be a string, found the"));
 }
 
+// Whatever loading refuses, --list-config does.
+TEST_F(LlmTool, ConfigurationsThatCannotBe) {
+  const test::UnpackedFixture model(kGolden / "llm" / "llama");
+  const std::string there = " --model '" + model.path().string() + "'";
+  const auto listed = run("--list-config" + there);
+  EXPECT_EQ(listed.status, 0) << listed.error;
+  const fs::path file = model.path() / "config.json";
+  const Json config = read_json(file);
+  fs::permissions(file, fs::perms::owner_write, fs::perm_options::add);
+  const std::vector<std::pair<std::string, Json>> changes{
+      {"vocab_size", 1e308}, {"vocab_size", 8}, {"hidden_size", -1}, {"hidden_act", 1}};
+  for (const auto& [key, value] : changes) {
+    SCOPED_TRACE(key);
+    Json odd = config;
+    odd[key] = value;
+    write_file(file, odd.dump());
+    const auto refused = run("--list-config" + there);
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_EQ(refused.out, "");
+    EXPECT_NE(refused.error, "");
+    EXPECT_THAT(run("--quiet --raw --prompt Hi" + there).error, refused.error);
+  }
+}
+
 }  // namespace
 }  // namespace mlxcpp

@@ -31,7 +31,6 @@ ModelConfiguration CommonOptions::configuration() const {
 }
 
 std::shared_ptr<ModelContainer> CommonOptions::load() const {
-  generate.parameters.validate();
   check_utf8(generate.system, "--system");
   memory.apply();
   compute.apply();

@@ -33,6 +33,12 @@ std::string quantization(const Quantization& q) {
   return parts.empty() ? "none" : fmt::format("{}", fmt::join(parts, "; "));
 }
 
+// As loading does: the family reads all of the config, and the tensors must be those that the model
+// has. Arrays are lazy and their files mapped, so that no weight is read.
+void check(const ModelFiles& files, const Checkpoint& checkpoint) {
+  make_language_model(checkpoint, vlm::model_types(), files.config_file());
+}
+
 std::string report(const ModelFiles& files, const Checkpoint& checkpoint,
                    const ModelConfiguration& configuration, const GenerateParameters& parameters) {
   const Json& config = checkpoint.config;
@@ -68,6 +74,7 @@ std::string report(const ModelFiles& files, const Checkpoint& checkpoint,
   out += "configuration\n";
   for (const auto& [key, value] : config.items())
     if (key != "quantization" && key != "quantization_config") line("  " + key, value.dump());
+  if (types.contains(type)) check(files, checkpoint);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "support/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -29,6 +30,18 @@ std::string template_argument(const std::string& text) {
   if (key == "messages") return "'messages' is the conversation: give it by --prompt and --system";
   if (key == "tools") return "'tools' is set by --tool and --tools-file: give them there";
   return "";
+}
+
+// What the parameters' own validation refuses, as a fault of usage. Its messages begin with the
+// parameter's name: max_tokens is set by --max-tokens.
+void check_usage(const GenerateParameters& parameters) {
+  try {
+    parameters.validate();
+  } catch (const Error& e) {
+    std::string text = e.what();
+    std::replace(text.begin(), std::find(text.begin(), text.end(), ' '), '_', '-');
+    throw CLI::ValidationError("--" + text);
+  }
 }
 
 }  // namespace
@@ -87,6 +100,7 @@ void GenerateOptions::add(CLI::App& app) {
   app.add_option("--reasoning-budget", p.reasoning_budget,
                  "most tokens to think aloud, for models that do; then the answer must begin");
   app.add_flag("-q,--quiet", quiet, "print the answer only");
+  app.final_callback([this] { check_usage(parameters); });
 }
 
 Json GenerateOptions::template_context() const {

@@ -35,6 +35,8 @@ struct GenerateOptions {
   std::vector<std::string> template_arguments;  // KEY=VALUE
   bool quiet = false;
 
+  // Parameters that GenerateParameters::validate() refuses are faults of usage. Takes the command's
+  // final_callback for that; this object must outlive the parsing.
   void add(CLI::App& app);
   Json template_context() const;  // VALUE is JSON where it parses as such, else a string
 };
