@@ -28,6 +28,16 @@ void RoutingOptions::check(const std::string& where) const {
                 num_experts_per_tok, topk_group, topk_group * group);
 }
 
+int read_shared_size(ConfigReader& v, const char* key, int count, int size) {
+  constexpr int kMost = 1 << 24;  // as read_size()
+  const int most = size > 0 ? kMost / size : kMost;
+  v.maybe(key, count);
+  if (count < 0 || count > most)
+    throw Error("{}: '{}' is {}, expected 0 to {}, each {} wide", v.where(), key, count, most,
+                size);
+  return count * size;
+}
+
 MoE::MoE(int hidden_size, const std::string& hidden_act, const MoEOptions& o)
     : routing_(o.routing),
       choice_(expert_choice(o.routing)),

@@ -53,6 +53,10 @@ std::shared_ptr<const kernels::ExpertChoice> expert_choice(const RoutingOptions&
 // sum over k of weights * y: y [..., k, N], weights [..., k] -> [..., N].
 mx::array weighed_sum(const mx::array& y, const mx::array& weights);
 
+// The width of the MLP that every token goes through: `key` of config.json shared experts (absent:
+// `count`), each `size` wide.
+int read_shared_size(ConfigReader& v, const char* key, int count, int size);
+
 struct MoEOptions {
   RoutingOptions routing;
   int moe_intermediate_size = 0;

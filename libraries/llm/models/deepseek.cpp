@@ -22,7 +22,7 @@ namespace {
 struct DeepseekConfig : DecoderConfig {
   RoutingOptions routing;
   bool correction_bias = false;
-  int n_shared_experts = 0, moe_intermediate_size = 0;
+  int shared_intermediate_size = 0, moe_intermediate_size = 0;
   int first_k_dense_replace = 0, moe_layer_freq = 1;
   std::vector<std::string> mlp_layer_types;  // "dense" or "sparse"; empty: by the two above
   bool output_bias = false;
@@ -39,13 +39,11 @@ struct DeepseekConfig : DecoderConfig {
     v.maybe("n_group", routing.n_group);
     v.maybe("topk_group", routing.topk_group);
     routing.check(v.where());
-    v.maybe("n_shared_experts", n_shared_experts);
     read_size(v, "moe_intermediate_size", moe_intermediate_size);
+    shared_intermediate_size = read_shared_size(v, "n_shared_experts", 0, moe_intermediate_size);
     v.maybe("first_k_dense_replace", first_k_dense_replace);
     read_size(v, "moe_layer_freq", moe_layer_freq);
     v.maybe("mlp_layer_types", mlp_layer_types);
-    if (n_shared_experts < 0)
-      throw Error("{}: 'n_shared_experts' is negative: {}", v.where(), n_shared_experts);
     if (!mlp_layer_types.empty() &&
         mlp_layer_types.size() != static_cast<size_t>(num_hidden_layers))
       throw Error("{}: 'mlp_layer_types' has {} entries, expected {}, one a layer", v.where(),
@@ -73,7 +71,7 @@ struct DeepseekConfig : DecoderConfig {
         hidden_size, hidden_act,
         MoEOptions{.routing = routing,
                    .moe_intermediate_size = moe_intermediate_size,
-                   .shared_intermediate_size = n_shared_experts * moe_intermediate_size,
+                   .shared_intermediate_size = shared_intermediate_size,
                    .correction_bias = correction_bias ? "gate.e_score_correction_bias" : ""});
   }
 };

@@ -73,9 +73,9 @@ struct ExaoneMoeConfig : Exaone4Config {
     v.only("scoring_func", "sigmoid");
     v.only("topk_method", "noaux_tc");
     read_size(v, "moe_intermediate_size", moe.moe_intermediate_size);
-    int num_shared_experts = 1, first_k_dense_replace = 1;
-    v.maybe("num_shared_experts", num_shared_experts);
-    moe.shared_intermediate_size = num_shared_experts * moe.moe_intermediate_size;
+    moe.shared_intermediate_size =
+        read_shared_size(v, "num_shared_experts", 1, moe.moe_intermediate_size);
+    int first_k_dense_replace = 1;
     moe.correction_bias = "e_score_correction_bias";
     v.maybe("first_k_dense_replace", first_k_dense_replace);
     v.maybe("mlp_layer_types", mlp_layer_types);

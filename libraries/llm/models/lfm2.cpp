@@ -82,9 +82,11 @@ struct Lfm2Config : DecoderConfig {
     read_size(v, "block_multiple_of", multiple_of);
     if (!adjust) return;
     intermediate_size = static_cast<int>(2.0 * intermediate_size / 3);
-    intermediate_size = static_cast<int>(multiplier * intermediate_size);
-    if (intermediate_size <= 0)
-      throw Error("{}: 'block_ffn_dim_multiplier' leaves no width: {}", v.where(), multiplier);
+    const double width = multiplier * intermediate_size;
+    if (!(width >= 1 && width <= 1 << 24))  // as read_size()
+      throw Error("{}: 'block_ffn_dim_multiplier' is {}, which makes a width of {}", v.where(),
+                  multiplier, width);
+    intermediate_size = static_cast<int>(width);
     intermediate_size = (intermediate_size + multiple_of - 1) / multiple_of * multiple_of;
   }
 

@@ -106,9 +106,8 @@ struct Ernie45MoeConfig : MixtralConfig {
     v.only("moe_use_aux_free", true);
     v.only("moe_gate", "topk");
     for (const char* key : {"moe_capacity", "moe_norm_min"}) v.skip(key);  // of training; tiny
-    int num_shared = 2;
-    v.maybe("moe_num_shared_experts", num_shared);
-    moe.shared_intermediate_size = num_shared * moe.moe_intermediate_size;
+    moe.shared_intermediate_size =
+        read_shared_size(v, "moe_num_shared_experts", 2, moe.moe_intermediate_size);
     first_sparse = 1;
     last_sparse = -1;
     v.maybe("moe_layer_start_index", first_sparse);
@@ -161,10 +160,9 @@ struct BailingMoeConfig : MixtralConfig {
     v.maybe("use_qk_norm", use_qk_norm);
     if (use_qk_norm) qk_norm = QkNorm::rms;
     v.maybe("first_k_dense_replace", first_sparse);
-    int num_shared = 0, shared_size = moe.moe_intermediate_size;
-    v.maybe("num_shared_experts", num_shared);
+    int shared_size = moe.moe_intermediate_size;
     read_size(v, "moe_shared_expert_intermediate_size", shared_size);
-    moe.shared_intermediate_size = num_shared * shared_size;
+    moe.shared_intermediate_size = read_shared_size(v, "num_shared_experts", 0, shared_size);
     read_rope(v);
   }
 };
