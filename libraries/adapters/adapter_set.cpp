@@ -38,11 +38,13 @@ std::vector<std::string> AdapterSet::names() const {
   return out;
 }
 
+std::string AdapterSet::listing() const {
+  return adapters_.empty() ? "none" : fmt::format("{}", fmt::join(names(), ", "));
+}
+
 const ModelAdapter& AdapterSet::at(const std::string& name) const {
   const auto it = adapters_.find(name);
-  if (it == adapters_.end())
-    throw Error("no adapter '{}'; there are: {}", name,
-                adapters_.empty() ? "none" : fmt::format("{}", fmt::join(names(), ", ")));
+  if (it == adapters_.end()) throw Error("no adapter '{}'; there are: {}", name, listing());
   return *it->second;
 }
 

@@ -27,6 +27,7 @@ class AdapterSet {
   void use(LanguageModel& model, const std::optional<std::string>& name);
 
   std::vector<std::string> names() const;
+  std::string listing() const;  // the same for a message, or "none"
   const std::optional<std::string>& active() const { return active_; }
 
  private:

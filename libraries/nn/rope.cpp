@@ -160,8 +160,6 @@ std::vector<double> proportional(const RopeConfig& c, int dims) {
 
 // How many of a head's dimensions take part in the rotation.
 int rotary_dims(const RopeConfig& c) {
-  // Tables of this size are made before any weight is looked at.
-  constexpr int kLargestHead = 1 << 16;
   if (c.head_dim > kLargestHead)
     throw Error("RoPE: heads of {} dimensions, expected {} at most", c.head_dim, kLargestHead);
   const int dims = c.type == RopeType::proportional

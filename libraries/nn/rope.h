@@ -24,6 +24,9 @@ enum class RopeType {
   proportional,  // the last pairs of a head stand still
 };
 
+// Dimensions of the largest head: tables of a head's size are made before any weight is looked at.
+inline constexpr int kLargestHead = 1 << 16;
+
 // What config.json says about RoPE. read() takes it from `rope_theta`, `partial_rotary_factor`,
 // `max_position_embeddings`, `original_max_position_embeddings`, and the object `rope_scaling` or
 // (transformers 5) `rope_parameters`, strictly: an unknown type or key, a missing key or a number

@@ -203,9 +203,8 @@ class ChatLoop {
     } catch (const Error& e) {
       print(fmt::format("{}\n", e.what()));
     }
-    const auto names = adapters_->names();
     print(fmt::format("adapter: {} (there are: {})\n", adapters_->active().value_or("none"),
-                      names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
+                      adapters_->listing()));
   }
 
   const CommonOptions& options_;  // how it all began

@@ -17,8 +17,9 @@ void read_up_to(ConfigReader& v, const char* key, int& out, int most) {
 
 }  // namespace
 
-// Sums of sizes, and small multiples of them, stay numbers. No model comes near.
-void read_size(ConfigReader& v, const char* key, int& out) { read_up_to(v, key, out, 1 << 24); }
+void read_size(ConfigReader& v, const char* key, int& out) {
+  read_up_to(v, key, out, kLargestSize);
+}
 
 void read_count(ConfigReader& v, const char* key, int& out) { read_up_to(v, key, out, 10'000); }
 
@@ -100,11 +101,9 @@ void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   if (!head_dim && hidden_size % num_attention_heads != 0)
     throw bad("hidden_size", hidden_size,
               fmt::format("a multiple of num_attention_heads ({})", num_attention_heads));
-  // Tables of a head's size are made before its weights are looked at.
-  constexpr int kLargestHead = 1 << 16;
-  if (head_size() <= 0 || head_size() % 2 != 0 || head_size() > kLargestHead)
+  if (head_size() <= 0 || head_size() % 2 != 0 || head_size() > nn::kLargestHead)
     throw bad("head_dim", head_size(),
-              fmt::format("a positive even number, {} at most", kLargestHead));
+              fmt::format("a positive even number, {} at most", nn::kLargestHead));
   // Queries, keys and values may be one matrix.
   if (const int most = std::numeric_limits<int>::max() / 3 / head_size();
       num_attention_heads > most)

@@ -74,7 +74,10 @@ struct DecoderConfig {
   void fields_but_intermediate_size(ConfigReader& v);
 };
 
-// A size that must be positive; required unless `out` already has a default.
+// The largest size: sums of sizes, and small multiples of them, stay numbers. No model comes near.
+inline constexpr int kLargestSize = 1 << 24;
+
+// A size that must be positive, kLargestSize at most; required unless `out` already has a default.
 void read_size(ConfigReader& v, const char* key, int& out);
 
 // The same of layers, or of other modules that are made one by one: each takes memory before

@@ -29,8 +29,7 @@ void RoutingOptions::check(const std::string& where) const {
 }
 
 int read_shared_size(ConfigReader& v, const char* key, int count, int size) {
-  constexpr int kMost = 1 << 24;  // as read_size()
-  const int most = size > 0 ? kMost / size : kMost;
+  const int most = size > 0 ? kLargestSize / size : kLargestSize;
   v.maybe(key, count);
   if (count < 0 || count > most)
     throw Error("{}: '{}' is {}, expected 0 to {}, each {} wide", v.where(), key, count, most,

@@ -83,7 +83,7 @@ struct Lfm2Config : DecoderConfig {
     if (!adjust) return;
     intermediate_size = static_cast<int>(2.0 * intermediate_size / 3);
     const double width = multiplier * intermediate_size;
-    if (!(width >= 1 && width <= 1 << 24))  // as read_size()
+    if (!(width >= 1 && width <= kLargestSize))
       throw Error("{}: 'block_ffn_dim_multiplier' is {}, which makes a width of {}", v.where(),
                   multiplier, width);
     intermediate_size = static_cast<int>(width);

@@ -64,15 +64,14 @@ struct OpenElmConfig : DecoderConfig {
       if (num_query_heads[i] % num_kv_heads[i] != 0)
         throw Error("{}: 'num_kv_heads' of layer {} is {}, expected a divisor of {} query heads",
                     v.where(), i, num_kv_heads[i], num_query_heads[i]);
-    constexpr int kMost = 1 << 24;  // of a layer's widths
     for (int i = 0; i < num_hidden_layers; ++i) {
-      if (num_query_heads[i] > kMost / dims)
+      if (num_query_heads[i] > kLargestSize / dims)
         throw Error(
             "{}: 'num_query_heads' of layer {} is {}, expected {} at most, with heads of {}",
-            v.where(), i, num_query_heads[i], kMost / dims, dims);
-      if (ffn_multipliers[i] * hidden_size > kMost)
+            v.where(), i, num_query_heads[i], kLargestSize / dims, dims);
+      if (ffn_multipliers[i] * hidden_size > kLargestSize)
         throw Error("{}: 'ffn_multipliers' of layer {} is {}, which makes it wider than {}",
-                    v.where(), i, ffn_multipliers[i], kMost);
+                    v.where(), i, ffn_multipliers[i], kLargestSize);
     }
 
     rope.head_dim = dims;
