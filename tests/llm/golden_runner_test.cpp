@@ -70,6 +70,19 @@ TEST_F(GoldenRunner, FixturesThatLieAnywhere) {
   EXPECT_THAT(kinds, ::testing::UnorderedElementsAre("llm", "adapter", "cache", "sampling"));
 }
 
+// As transformers 5 writes what older files say with other keys.
+TEST_F(GoldenRunner, NewerConfigurationOfModernBert) {
+  const auto at = copy("embedders/modernbert");
+  change_json(at / "config.json", [](Json& j) {
+    for (const char* key : {"global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"})
+      j.erase(key);
+    j["layer_types"] = {"full_attention", "sliding_attention"};
+    j["rope_parameters"]["full_attention"] = {{"rope_type", "default"}, {"rope_theta", 160000.0}};
+    j["rope_parameters"]["sliding_attention"] = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+  });
+  run_all(Result::Status::passed);
+}
+
 TEST_F(GoldenRunner, AnUnsupportedTypeFails) {
   const auto at = copy("llm/llama");
   change_json(at / "config.json", [](Json& j) { j["model_type"] = "lama9"; });

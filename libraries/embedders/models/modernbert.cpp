@@ -17,6 +17,14 @@
 namespace mlxcpp::embedders {
 namespace {
 
+struct Base {  // of the rotary positions of one type of layers
+  float& theta;
+  void fields(ConfigReader& v) {
+    v.only("rope_type", "default");
+    v.maybe("rope_theta", theta);
+  }
+};
+
 struct ModernBertConfig {
   int vocab_size = 50368;
   int hidden_size = 768;
@@ -33,6 +41,8 @@ struct ModernBertConfig {
   bool classifier_bias = false;
   std::string classifier_pooling = "cls", classifier_activation = "gelu";
   int labels = 2;
+  // Newer files: "full_attention" or "sliding_attention", one a layer; else by the number above.
+  std::vector<std::string> layer_types;
 
   void fields(ConfigReader& v) {
     llm::read_size(v, "vocab_size", vocab_size);
@@ -46,6 +56,19 @@ struct ModernBertConfig {
     llm::read_size(v, "local_attention", local_attention);
     v.maybe("global_rope_theta", global_rope_theta);
     v.maybe("local_rope_theta", local_rope_theta);
+    v.maybe("layer_types", layer_types);
+    if (!layer_types.empty() && layer_types.size() != static_cast<size_t>(num_hidden_layers))
+      throw Error("{}: 'layer_types' has {} entries, expected {}, one a layer", v.where(),
+                  layer_types.size(), num_hidden_layers);
+    struct Ropes {
+      ModernBertConfig& c;
+      void fields(ConfigReader& r) {
+        Base full{c.global_rope_theta}, sliding{c.local_rope_theta};
+        r.maybe("full_attention", full);
+        r.maybe("sliding_attention", sliding);
+      }
+    } ropes{*this};
+    v.maybe("rope_parameters", ropes);
     v.maybe("norm_eps", norm_eps);
     v.maybe("norm_bias", norm_bias);
     v.maybe("attention_bias", attention_bias);
@@ -67,7 +90,10 @@ struct ModernBertConfig {
                   classifier_pooling);
   }
 
-  bool is_global(int layer) const { return layer % global_attn_every_n_layers == 0; }
+  bool is_global(int layer) const {
+    return layer_types.empty() ? layer % global_attn_every_n_layers == 0
+                               : layer_types[layer] == "full_attention";
+  }
 };
 
 using Rope = std::shared_ptr<const nn::RoPE>;
