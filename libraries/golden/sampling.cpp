@@ -10,7 +10,7 @@
 namespace mlxcpp::golden {
 namespace {
 
-constexpr int kSpecialToken = 10;  // that the arrays *_special keep
+constexpr int kSpecialToken = 10;  // that the arrays *_special keep, unless their note says another
 
 struct Applied {
   GenerateParameters parameters{.temperature = 1.0f};
@@ -61,7 +61,11 @@ Applied parse(const std::string& name, const std::string& note, const std::strin
     if (kind == "min_p" && context) p.min_tokens_to_keep = context;
     if (kind == "xtc") p.xtc_probability = 1.0f;
     if (kind == "xtc") p.xtc_threshold = value;
-    if (extra == "special") a.special = {kSpecialToken};
+    if (extra == "special") {
+      static const std::regex token("special token (\\d+)");
+      std::smatch said;
+      a.special = {std::regex_search(note, said, token) ? std::stoi(said[1]) : kSpecialToken};
+    }
     if (kind == "repetition") p.repetition_penalty = value;
     if (kind == "repetition") p.repetition_context_size = context;
     if (kind == "presence") p.presence_penalty = value;

@@ -1,5 +1,7 @@
 // golden/sd: token ids, text encoders, one step of the UNet with its blocks, the autoencoder both
 // ways, schedules, and whole runs. Pictures and latents of the fixtures are channels first.
+#include <regex>
+
 #include "golden/kinds.h"
 #include "stable_diffusion/pipeline.h"
 #include "weights/safetensors.h"
@@ -241,13 +243,14 @@ void compare_runs(Run& r) {
     return sampler;
   };
   const float cfg = r.pipeline_case().at("cfg").get<float>();
+  const int steps = r.pipeline_case().value("steps", 4);
   for (const auto& [tag, guidance] :
        {std::pair("nocfg", std::optional<float>()), std::pair("cfg", std::optional(cfg))})
     for (const auto& [kind, name] :
          {std::pair("traj", "euler"), std::pair("mlx", "simple-euler")}) {
       const std::string prefix = fmt::format("{}.{}", kind, tag);
       if (!r.want.has(prefix + ".0")) continue;
-      const auto sampler = make(name, 4);
+      const auto sampler = make(name, steps);
       const auto last = compare_run(r, prefix, *sampler, sampler->initial_latents(noise), guidance);
       if (r.want.has(prefix + ".image")) {
         const auto image = mx::clip(r.vae->decode_scaled(last) * mx::array(0.5f) + mx::array(0.5f),
@@ -255,19 +258,25 @@ void compare_runs(Run& r) {
         r.near(prefix + ".image", channels_first(image), r.bounds.vae);
       }
     }
-  for (const int steps : {1, 2, 4})
-    for (const auto& [prefix, name] :
-         {std::pair("traj.euler", "euler"), std::pair("traj.euler_a", "euler-ancestral"),
-          std::pair("mlx.euler_a", "simple-euler-ancestral")}) {
-      const std::string front = fmt::format("{}{}", prefix, steps);
-      if (!r.want.has(front + ".0")) continue;
-      const auto sampler = make(name, steps);
-      compare_run(r, front, *sampler, sampler->initial_latents(noise), std::nullopt);
-    }
+  for (const std::string& first : r.want.names()) {  // KIND.SAMPLERn.0: a run of n steps
+    static const std::regex form(R"(((?:traj|mlx)\.euler(?:_a)?)(\d+)\.0)");
+    static const std::map<std::string, const char*> kNames = {
+        {"traj.euler", "euler"},
+        {"traj.euler_a", "euler-ancestral"},
+        {"mlx.euler", "simple-euler"},
+        {"mlx.euler_a", "simple-euler-ancestral"}};
+    std::smatch m;
+    if (!std::regex_match(first, m, form)) continue;
+    const auto sampler = make(kNames.at(m[1]), std::stoi(m[2]));
+    compare_run(r, first.substr(0, first.size() - 2), *sampler, sampler->initial_latents(noise),
+                std::nullopt);
+  }
   if (r.want.has("img2img.init_latent")) {
     const auto picture = r.vae->encode_scaled(channels_last(r.want.at("vae.image")));
     r.near("img2img.init_latent", channels_first(picture), r.bounds.vae);
-    const auto sampler = make("euler", 4, 0.5);
+    // The last steps; by half a step more, the product is rounded down to their number.
+    const auto last = static_cast<double>(r.want.at("img2img.timesteps").size());
+    const auto sampler = make("euler", steps, std::min(1.0, (last + 0.5) / steps));
     r.near("img2img.timesteps", numbers(sampler->timesteps()), r.bounds.sigmas);
     compare_run(r, "img2img", *sampler, sampler->add_noise(picture, noise), cfg);
   }
