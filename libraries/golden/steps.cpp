@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lm_common/position_switch.h"
+
 namespace mlxcpp::golden {
 
 mx::array row(const mx::array& ids, int b) { return mx::slice(ids, {b, 0}, {b + 1, ids.shape(1)}); }
@@ -47,10 +49,19 @@ void compare_generation(const LanguageModel& model, References& want, Comparison
     const std::string how = chunk == 7 ? ", prefill in chunks of 7" : "";
     auto next = prefill(model, caches, prompt, chunk);
     out.tensor("prompt_last_logits" + how, next, want.at("prompt_last_logits"));
+    std::vector<int> text;
+    for (int i = 0; i < prompt.shape(1); ++i) text.push_back(int_at(prompt, i));
     for (int i = 0; i < static_cast<int>(generated.size()); ++i) {
       const int token = int_at(generated, i);
       out.greedy_step(next, token, float_at(margins, i));
-      if (i + 1 < static_cast<int>(generated.size())) next = step(model, caches, token);
+      text.push_back(token);
+      if (i + 1 == static_cast<int>(generated.size())) break;
+      if (positions_switch(model, text.size() - 1, text.size())) {
+        caches = model.make_caches({});
+        next = prefill(model, caches, token_ids(text), chunk);
+      } else {
+        next = step(model, caches, token);
+      }
     }
     out.end_greedy("generated" + how);
   }

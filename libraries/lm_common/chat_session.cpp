@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "lm_common/position_switch.h"
 
 namespace mlxcpp {
 namespace {
@@ -101,8 +102,8 @@ size_t reuse(Memory& memory, const LanguageModel& model, const CacheOptions& opt
     common = std::min({common, begin(memory.media), begin(input.media)});
   }
   common = model.reusable(input, common);
-  if (common == 0 || !same(options, memory.cache_options) ||
-      !trim_to(memory.caches, held.size(), common)) {
+  if (common == 0 || positions_switch(model, held.size(), prompt.size()) ||
+      !same(options, memory.cache_options) || !trim_to(memory.caches, held.size(), common)) {
     memory.forget();
     memory.caches = model.make_caches(options);
     memory.cache_options = options;

@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "lm_common/memory.h"
+#include "lm_common/position_switch.h"
 
 namespace mlxcpp {
 namespace {
@@ -197,7 +198,8 @@ void Generator::decode(std::deque<Generation>& out) {
   // The token after this one is begun before this one is waited for; not if it can be the last.
   ++info_.generation_tokens;
   const bool last = full();
-  if (!last) launch(model_.hidden(mx::expand_dims(now.token, 0), caches_));
+  const bool anew = !last && positions_switch(model_, tokens_.size(), tokens_.size() + 1);
+  if (!last && !anew) launch(model_.hidden(mx::expand_dims(now.token, 0), caches_));
 
   Token token{now.token.item<int>(), std::nullopt};
   if (now.logprob) token.logprob = now.logprob->item<float>();
@@ -212,7 +214,7 @@ void Generator::decode(std::deque<Generation>& out) {
   info_.generation_seconds = seconds(time - first_);
   log_step(info_.generation_tokens == 1 ? "prefill and first token" : "decode",
            static_cast<size_t>(info_.prompt_tokens + info_.generation_tokens));
-  if (last)
+  if (last || anew)
     last_ = token.id;
   else
     tokens_.push_back(token.id);
@@ -228,6 +230,15 @@ void Generator::decode(std::deque<Generation>& out) {
   if (stops_.found()) return finish(StopReason::stop, out);
   if (last) return finish(StopReason::length, out);
   phase_ = Phase::decode;
+  if (!anew) return;
+  // The text so far becomes the prompt of empty caches.
+  input_ = LMInput(tokens_said());
+  cached_ = 0;
+  tokens_.clear();
+  last_.reset();
+  caches_ = model_.make_caches(options_.parameters.cache_options());
+  expect(caches_, static_cast<int>(input_.tokens.size()));
+  phase_ = Phase::prefill;
 }
 
 void Generator::emit_text(const std::string& text, std::deque<Generation>& out) {

@@ -62,6 +62,22 @@ TEST(ChatSession, ComputesOnlyWhatIsNew) {
   EXPECT_EQ(f.computed(), 1 + 1 + (1 + 4 + 1) + 1 + 11);
 }
 
+TEST(ChatSession, WhatOutgrowsItsPositionsIsComputedAgain) {
+  SwitchingModel* model = nullptr;
+  const auto container = std::make_shared<ModelContainer>([&] {
+    auto made = std::make_unique<SwitchingModel>(22);
+    model = made.get();
+    return ModelContext{.model = std::move(made), .tokenizer = test_tokenizer()};
+  });
+  ChatSession session(container, {.parameters = letters_only(12)});
+  session.respond("Hello");
+  EXPECT_EQ(model->computed.exchange(0), 8 + 11);
+  session.respond("And?");  // 28 tokens with all that was said
+  EXPECT_EQ(model->computed.exchange(0), 28 + 11);
+  session.respond("And?");  // the rest as ever
+  EXPECT_EQ(model->computed.exchange(0), 1 + 1 + (1 + 4 + 1) + 1 + 11);
+}
+
 TEST(ChatSession, ReuseGivesTheSameAnswersAsStartingAnew) {
   // Caches that cannot be trimmed still serve a conversation that only grows.
   for (const bool trimmable : {true, false}) {

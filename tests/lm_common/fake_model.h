@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lm_common/language_model.h"
+#include "lm_common/position_switch.h"
 
 namespace mlxcpp::testing {
 
@@ -124,6 +125,14 @@ class TinyModel : public LanguageModel {
   bool trimmable_;
   std::optional<mx::array> embedding_, frequencies_;
   std::vector<mx::array> projections_;
+};
+
+// A TinyModel whose keys are of no use once the text has more tokens than that.
+struct SwitchingModel final : TinyModel, PositionSwitch {
+  explicit SwitchingModel(int length) : length(length) {}
+  std::optional<int> switch_length() const override { return length; }
+
+  const int length;
 };
 
 // Always answers id + 1 with the next id: what it says is known beforehand.

@@ -9,6 +9,7 @@ namespace mlxcpp {
 namespace {
 
 using mlxcpp::testing::CountingModel;
+using mlxcpp::testing::SwitchingModel;
 using mlxcpp::testing::TinyModel;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -74,6 +75,27 @@ TEST(Generate, GreedyEqualsThePlainLoop) {
     EXPECT_EQ(a.info->prompt_tokens, 10);
     EXPECT_EQ(a.info->generation_tokens, 12);
   }
+}
+
+TEST(Generate, ATextThatOutgrowsItsPositionsIsComputedAgain) {
+  const SwitchingModel model(4);
+  GenerateParameters p = greedy(6);
+  p.prefill_step = 3;
+  Caches caches = model.make_caches();
+  const auto a = read(generate(model, caches, std::vector<int>{5, 9}, {.parameters = p}));
+  EXPECT_EQ(a.ids, plainly(TinyModel(), {5, 9}, 6));
+  // The prompt, two tokens, then all five, and what follows.
+  EXPECT_THAT(model.chunks, ElementsAre(2, 1, 1, 3, 2, 1, 1));
+  EXPECT_EQ(caches[0]->offset(), 7);
+  EXPECT_EQ(a.info->generation_tokens, 6);
+  // Not where it ends there.
+  model.chunks.clear();
+  EXPECT_EQ(answer(model, {5, 9}, {.parameters = greedy(3)}).ids.size(), 3u);
+  EXPECT_THAT(model.chunks, ElementsAre(2, 1, 1));
+  // Nor when it was longer from the beginning.
+  model.chunks.clear();
+  answer(model, {5, 9, 1, 2, 3}, {.parameters = greedy(3)});
+  EXPECT_THAT(model.chunks, ElementsAre(5, 1, 1));
 }
 
 TEST(Generate, ComputesNoTokenTwiceAndOneRowOfLogitsAStep) {

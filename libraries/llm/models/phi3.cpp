@@ -3,6 +3,7 @@
 #include "llm/blocks/causal_lm.h"
 #include "llm/blocks/decoder_layer.h"
 #include "llm/models.h"
+#include "lm_common/position_switch.h"
 
 namespace mlxcpp::llm {
 namespace {
@@ -34,9 +35,16 @@ struct Layer final : PreNormLayer<> {
                      AttentionOptions{.window = c.window(index), .rope = c.rope_table}) {}
 };
 
-std::unique_ptr<LanguageModel> make(const Phi3Config& c) {
-  return std::make_unique<CausalLM<Phi3Config, Layer>>(c, 1.0f, c.rms_norm_eps);
-}
+struct Phi3 final : CausalLM<Phi3Config, Layer>, PositionSwitch {
+  explicit Phi3(const Phi3Config& c) : CausalLM(c, 1.0f, c.rms_norm_eps) {}
+
+  std::optional<int> switch_length() const override {
+    if (c.rope.type != nn::RopeType::longrope) return std::nullopt;
+    return c.rope.original_max_position_embeddings;
+  }
+};
+
+std::unique_ptr<LanguageModel> make(const Phi3Config& c) { return std::make_unique<Phi3>(c); }
 
 }  // namespace
 
