@@ -185,6 +185,7 @@ void deepseek2(const GgufFile& g, Json& c) {
 }
 
 void exaone4(const GgufFile& g, Json& c) {
+  c["sliding_window"] = nullptr;  // without it, config.json has one
   if (g.has(key(g, "attention.sliding_window"))) sliding_window(g, c, 4);
   c.erase("sliding_window_pattern");  // a text like "LLLG" there, and layer_types says it
 }

@@ -38,19 +38,30 @@ void read_softcap(ConfigReader& v, const char* key, float& out) {
 }
 
 void RopeByLayerType::read(ConfigReader& v, int head_dim) {
-  nn::RopeConfig rope;
-  rope.theta = 1e6;
-  rope.read(v, head_dim, "full_attention");
-  full = std::make_shared<const nn::RoPE>(rope);
-  nn::RopeConfig local;
-  local.head_dim = head_dim;
-  local.theta = 1e4;
-  v.skip("rope_local_base_freq");
-  if (v.json().contains("rope_parameters"))
-    local.read(v, head_dim, "sliding_attention");
-  else
-    v.maybe("rope_local_base_freq", local.theta);
-  sliding = std::make_shared<const nn::RoPE>(local);
+  const auto object = [&](const Json& json, const char* key) {
+    const auto it = json.find(key);
+    if (it == json.end() || it->is_null()) return Json(Json::object());
+    if (!it->is_object())
+      throw Error("{}: '{}' must be an object, found {}", v.where(), key, describe(*it));
+    return *it;
+  };
+  const auto one = [&](const char* layer_type, const char* theta_key, double theta,
+                       const Json& scaling) {
+    Json own = object(object(v.json(), "rope_parameters"), layer_type);
+    own.update(scaling);
+    v.maybe(theta_key, theta);
+    Json config = {{"rope_theta", theta}, {"rope_scaling", std::move(own)}};
+    for (const char* key : {"max_position_embeddings", "partial_rotary_factor"}) {
+      v.skip(key);
+      if (v.json().contains(key)) config[key] = v.json()[key];
+    }
+    nn::RopeConfig rope;
+    rope.read(ConfigReader(config, v.where()), head_dim);
+    return std::make_shared<const nn::RoPE>(rope);
+  };
+  for (const char* key : {"rope_parameters", "rope_scaling"}) v.skip(key);
+  full = one("full_attention", "rope_theta", 1e6, object(v.json(), "rope_scaling"));
+  sliding = one("sliding_attention", "rope_local_base_freq", 1e4, Json::object());
 }
 
 void skip_media_keys(ConfigReader& v) {
@@ -90,6 +101,7 @@ void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   v.maybe("attention_bias", attention_bias);
   v.maybe("mlp_bias", mlp_bias);
   v.maybe("sliding_window", sliding_window);
+  if (sliding_window == 0) sliding_window.reset();  // so transformers writes none for qwen2_moe
   v.maybe("layer_types", layer_types);
 
   const auto bad = [&](const char* key, auto found, const std::string& expected) {

@@ -84,6 +84,12 @@ void read_size(ConfigReader& v, const char* key, int& out);
 // anybody asks for its weights, and no model has more than 10,000.
 void read_count(ConfigReader& v, const char* key, int& out);
 
+// null means none, whatever the default is that stands in `out`.
+template <class T>
+void forget_if_null(const ConfigReader& v, const char* key, std::optional<T>& out) {
+  if (const auto it = v.json().find(key); it != v.json().end() && it->is_null()) out.reset();
+}
+
 // The number of heads that `size`, read from `size_key`, is divided into: a positive divisor of
 // it. even_heads: of an even size each, as rotary positions need it.
 void read_heads(ConfigReader& v, const char* key, int& out, const char* size_key, int size,
@@ -93,7 +99,8 @@ void read_heads(ConfigReader& v, const char* key, int& out, const char* size_key
 void read_softcap(ConfigReader& v, const char* key, float& out);
 
 // Rope of models whose sliding layers have a base of their own (Gemma 3). Older configs have a key
-// for each base, and scaling for full attention alone; newer ones rope_parameters by layer type.
+// for each base (rope_theta, rope_local_base_freq), and rope_scaling for full attention alone;
+// newer ones rope_parameters by layer type, which win over the bases, but not over rope_scaling.
 struct RopeByLayerType {
   std::shared_ptr<const nn::RoPE> full, sliding;
 

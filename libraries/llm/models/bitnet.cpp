@@ -34,11 +34,13 @@ struct BitNetConfig : DecoderConfig {
   BitNetConfig() {
     hidden_act = "relu2";
     rms_norm_eps = 1e-5f;
+    rope.theta = 500000;
     names.inner_norm = "ffn_sub_norm";
   }
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     v.maybe("quantize_activations", ternary.quantize_activations);
     if (const auto it = v.json().find("quantization_config"); it != v.json().end()) {
       PackingConfig packing;

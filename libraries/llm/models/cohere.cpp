@@ -21,6 +21,7 @@ struct CohereConfig : DecoderConfig {
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     v.maybe("layer_norm_eps", rms_norm_eps);
     v.maybe("logit_scale", logits_multiplier);
     v.maybe("use_qk_norm", use_qk_norm);

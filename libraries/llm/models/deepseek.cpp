@@ -23,7 +23,7 @@ struct DeepseekConfig : DecoderConfig {
   RoutingOptions routing;
   bool correction_bias = false;
   int shared_intermediate_size = 0, moe_intermediate_size = 0;
-  int first_k_dense_replace = 0, moe_layer_freq = 1;
+  int n_shared_experts = 0, first_k_dense_replace = 0, moe_layer_freq = 1;
   std::vector<std::string> mlp_layer_types;  // "dense" or "sparse"; empty: by the two above
   bool output_bias = false;
   QkNorm qk_norm = QkNorm::none;
@@ -40,7 +40,8 @@ struct DeepseekConfig : DecoderConfig {
     v.maybe("topk_group", routing.topk_group);
     routing.check(v.where());
     read_size(v, "moe_intermediate_size", moe_intermediate_size);
-    shared_intermediate_size = read_shared_size(v, "n_shared_experts", 0, moe_intermediate_size);
+    shared_intermediate_size =
+        read_shared_size(v, "n_shared_experts", n_shared_experts, moe_intermediate_size);
     v.maybe("first_k_dense_replace", first_k_dense_replace);
     read_size(v, "moe_layer_freq", moe_layer_freq);
     v.maybe("mlp_layer_types", mlp_layer_types);
@@ -126,6 +127,7 @@ struct LatentConfig : DeepseekConfig {
   void fields(ConfigReader& v) {
     DeepseekConfig::fields(v);
     attention.fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     for (const char* key : {"num_mtp_layers", "qk_head_dim"}) v.skip(key);
     read_rope(v, attention.qk_rope_head_dim, true);
   }
@@ -152,7 +154,14 @@ struct DeepseekV2Config : LatentConfig {
 };
 
 struct DeepseekV3Config : LatentConfig {
-  DeepseekV3Config() { routing.norm_topk_prob = true; }
+  DeepseekV3Config() {
+    routing.norm_topk_prob = true;
+    routing.routed_scaling_factor = 2.5f;
+    routing.n_group = 8;
+    routing.topk_group = 4;
+    first_k_dense_replace = 3;
+    n_shared_experts = 1;
+  }
 
   void fields(ConfigReader& v) {
     route_by_sigmoid();
@@ -167,6 +176,7 @@ struct Glm4MoeLiteConfig : DeepseekV3Config {
     first_k_dense_replace = 1;
     rms_norm_eps = 1e-5f;
     routing.routed_scaling_factor = 1.8f;
+    routing.n_group = routing.topk_group = 1;
   }
 };
 

@@ -15,9 +15,13 @@ namespace {
 struct Exaone4Config : DecoderConfig {
   std::shared_ptr<const nn::RoPE> rope_table;
 
-  Exaone4Config() { rms_norm_eps = 1e-5f; }
+  Exaone4Config() {
+    rms_norm_eps = 1e-5f;
+    sliding_window = 4096;
+  }
 
   void fields(ConfigReader& v) {
+    forget_if_null(v, "sliding_window", sliding_window);
     DecoderConfig::fields(v);
     read_layer_types(v);
     v.only("reorder_and_qk_norm", true);

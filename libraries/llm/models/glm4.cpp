@@ -21,6 +21,7 @@ struct Glm4Config : DecoderConfig {
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     v.only("mlp_bias", false);
     rope.read(v, head_size());
     rope_table = std::make_shared<const nn::RoPE>(rope, true);

@@ -13,6 +13,7 @@ struct GraniteConfig : DecoderConfig {
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     v.maybe("embedding_multiplier", embedding_multiplier);
     v.maybe("attention_multiplier", attention_multiplier);
     v.maybe("residual_multiplier", residual_multiplier);
@@ -27,12 +28,11 @@ struct GraniteConfig : DecoderConfig {
 };
 
 struct Layer final : PreNormLayer<> {
-  Layer(const GraniteConfig& c, int index)
+  Layer(const GraniteConfig& c, int)
       : PreNormLayer(c, gated_mlp(c),
                      AttentionOptions{.scale = c.attention_multiplier,
                                       .qkv_bias = c.attention_bias,
                                       .output_bias = c.attention_bias,
-                                      .window = c.window(index),
                                       .rope = c.rope_table}) {}
 };
 

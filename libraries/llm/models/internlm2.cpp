@@ -26,6 +26,7 @@ struct InternLM2Config : DecoderConfig {
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     attention_bias = true;
     v.maybe("bias", attention_bias);
     rope.read(v, head_size());

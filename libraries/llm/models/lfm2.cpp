@@ -56,9 +56,9 @@ struct Lfm2Config : DecoderConfig {
     std::vector<int> full_attn_idxs;
     v.maybe("full_attn_idxs", full_attn_idxs);
     if (layer_types.empty()) {
-      if (!v.json().contains("full_attn_idxs"))
-        throw Error("{}: 'layer_types' is missing", v.where());
-      layer_types.assign(num_hidden_layers, "conv");
+      const auto it = v.json().find("full_attn_idxs");
+      const bool listed = it != v.json().end() && !it->is_null();
+      layer_types.assign(num_hidden_layers, listed ? "conv" : "full_attention");
       for (const int i : full_attn_idxs) {
         if (i < 0 || i >= num_hidden_layers)
           throw Error("{}: 'full_attn_idxs' has {}, expected 0 to {}", v.where(), i,

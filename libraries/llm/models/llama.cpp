@@ -38,6 +38,14 @@ struct LlamaConfig : DecoderConfig {
 
 struct MistralConfig : LlamaConfig {};
 
+// Families without a window, whatever "sliding_window" says; layer_types may ask for one.
+struct WindowlessConfig : LlamaConfig {
+  void fields(ConfigReader& v) {
+    LlamaConfig::fields(v);
+    if (layer_types.empty()) sliding_window.reset();
+  }
+};
+
 struct Qwen2Config : LlamaConfig {
   bool use_sliding_window = false;
   int max_window_layers = 28;
@@ -68,7 +76,10 @@ struct Qwen3Config : Qwen2Config {
 };
 
 struct SmolLM3Config : LlamaConfig {
-  SmolLM3Config() { tie_word_embeddings = true; }
+  SmolLM3Config() {
+    tie_word_embeddings = true;
+    rope.theta = 2e6;
+  }
 
   void fields(ConfigReader& v) {
     LlamaConfig::fields(v);
@@ -93,15 +104,18 @@ struct SmolLM3Config : LlamaConfig {
   }
 };
 
-struct Ernie45Config : LlamaConfig {
+struct Ernie45Config : WindowlessConfig {
   Ernie45Config() {
+    head_dim = 128;
+    rms_norm_eps = 1e-5f;
     tie_word_embeddings = true;
     rope.theta = 500000;
     rope_traditional = true;
   }
 
   void fields(ConfigReader& v) {
-    LlamaConfig::fields(v);
+    forget_if_null(v, "head_dim", head_dim);
+    WindowlessConfig::fields(v);
     bool use_bias = false;
     v.maybe("use_bias", use_bias);
     v.only("compression_ratio", 1.0);
@@ -133,7 +147,7 @@ std::unique_ptr<LanguageModel> make(const Config& c) {
 
 }  // namespace
 
-Creator llama() { return creator(make<LlamaConfig>); }
+Creator llama() { return creator(make<WindowlessConfig>); }
 Creator mistral() { return creator(make<MistralConfig>); }
 Creator qwen2() { return creator(make<Qwen2Config>); }
 Creator mimo() { return creator(make<Qwen2Config, MiMo>); }

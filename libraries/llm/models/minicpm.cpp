@@ -23,6 +23,7 @@ struct MiniCPMConfig : DecoderConfig {
  protected:
   void read_decoder(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     float scale_depth = 1.0f;
     int dim_model_base = 0;
     v.need("scale_depth", scale_depth);
@@ -47,6 +48,7 @@ struct MiniCPM3Config : MiniCPMConfig {
     read_decoder(v);
     attention.v_head_dim = hidden_size / num_attention_heads;
     attention.fields(v);
+    v.skip("qk_head_dim");  // the sum of two others
     read_rope(v, attention.qk_rope_head_dim);
   }
 

@@ -26,6 +26,7 @@ struct PhiConfig : DecoderConfig {
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
+    sliding_window.reset();  // a key that the reference passes over
     v.maybe("layer_norm_eps", rms_norm_eps);
     v.maybe("qk_layernorm", qk_layernorm);
     v.only("tie_word_embeddings", false);  // the head has a bias

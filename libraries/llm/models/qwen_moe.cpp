@@ -25,7 +25,12 @@ struct QwenMoeConfig : DecoderConfig {
     DecoderConfig::fields(v);
     qkv_bias = output_bias = attention_bias;
     read_size(v, "moe_intermediate_size", moe_intermediate_size);
-    v.need("num_experts", routing.num_experts);
+    // transformers 5 writes the number of experts under another name.
+    if (v.json().contains("num_local_experts"))
+      v.need("num_local_experts", routing.num_experts);
+    else
+      v.need("num_experts", routing.num_experts);
+    v.skip("num_experts");
     v.need("num_experts_per_tok", routing.num_experts_per_tok);
     v.maybe("norm_topk_prob", routing.norm_topk_prob);
     if (routing.num_experts != 0) routing.check(v.where());
