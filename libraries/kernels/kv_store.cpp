@@ -15,6 +15,7 @@
 #include "kernels/kv_transfer.h"
 #include "kernels/quant_ops.h"
 #include "kernels/rows.h"
+#include "kernels/step_rows.h"
 #include "kernels/thread_pool.h"
 
 namespace mlxcpp::kernels {
@@ -47,7 +48,9 @@ struct Transfer {
 
 int grown(const KvStep& step, int slots) {
   if (step.capacity <= slots) return slots;
-  const int wanted = std::max((step.capacity + 255) / 256 * 256, slots + slots / 2);
+  // With room for what follows a prompt, so that its first answer does not move all of it. Slots
+  // that nothing was written to are not resident.
+  const int wanted = std::max((step.capacity + 128 + 255) / 256 * 256, slots + slots / 2);
   return step.limit > 0 ? std::min(wanted, step.limit) : wanted;
 }
 
@@ -238,7 +241,10 @@ class LayerStepPrimitive final : public KvPrimitive {
   void eval_cpu(const Arrays& in, Arrays& out) override {
     next_version(out[0]);
     const auto x = quant::dense(in[1], stream());
-    out[1].set_data(mx::allocator::malloc(out[1].nbytes()));
+    if (is_last_to_read_x(plan_->part()))
+      allocate_or_take(out[1], in[1]);
+    else
+      out[1].set_data(mx::allocator::malloc(out[1].nbytes()));
     LayerPlan::Step s = layer_;
     s.x = s.residual = x.data<float>();
     s.y = out[1].data<float>();
@@ -276,6 +282,11 @@ class LayerStepPrimitive final : public KvPrimitive {
   }
 
  private:
+  // Whether x is not read any more once y is written: both may be the same memory then. A prompt's
+  // are large, and one for each layer is under way at a time.
+  static bool is_last_to_read_x(const LayerPart& p) {
+    return (p.mlp || p.moe) && !p.side_by_side && !p.altup;
+  }
   static KvPlane plane(const StepHeads::Plane& p, const LayerPlan::Step& s) {
     KvPlane out;
     out.data = reinterpret_cast<const std::byte*>(p.data);
@@ -367,8 +378,9 @@ class CpuKvStore final : public KvStoreBase {
                                       const std::optional<StepRope>& rope,
                                       const AttentionOptions& o) override {
     const LayerPlan::Heads p = *plan->heads();
+    const int64_t rows = x.ndim() == 3 ? int64_t{x.shape(0)} * x.shape(1) : 0;
     const bool fits = x.ndim() == 3 && x.dtype() == mx::float32 && x.size() > 0 &&
-                      x.shape(0) * x.shape(1) <= kStepRows && x.shape(2) == plan->width() &&
+                      rows <= max_step_rows(*plan) && x.shape(2) == plan->width() &&
                       fits_tokens(per_layer, x, plan->per_layer()) && !o.mask && !o.sinks &&
                       o.window.value_or(1) >= 1 && o.softcap >= 0.0f;
     const KvGeometry geometry{fits ? x.shape(0) : 0, p.kv_heads, p.key_dim, p.value_dim,
