@@ -6,6 +6,7 @@
 
 #include "kernels/linear.h"
 #include "kernels/norm.h"
+#include "lm_common/memory.h"
 #include "nn/activations.h"
 #include "nn/linear.h"
 #include "weights/safetensors.h"
@@ -155,6 +156,7 @@ mx::array Embedder::embed_ids(const std::vector<Tokens>& all, const EmbedOptions
     auto vectors =
         mx::contiguous(finish(pooled(model_.encoder->hidden(packed), packed, prompts), o));
     vectors.eval();
+    check_memory_limit();
     for (size_t row = 0; row < batch.size(); ++row)
       std::memcpy(out.data<float>() + batch[row] * static_cast<size_t>(width),
                   vectors.data<float>() + row * static_cast<size_t>(width),
@@ -183,6 +185,7 @@ std::vector<mx::array> Embedder::embed_tokens(const std::vector<std::string>& te
       out[i].eval();
       start += n;
     }
+    check_memory_limit();
   }
   return out;
 }

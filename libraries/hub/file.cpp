@@ -92,7 +92,8 @@ void File::sync() {
 
 FileLock::FileLock(const fs::path& path, const std::stop_token& stop) {
   make_folders(path.parent_path());
-  bool told = false;
+  constexpr std::chrono::milliseconds kPause(50);
+  int pauses = 0;
   for (;;) {
     descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
     if (descriptor_ < 0)
@@ -104,13 +105,14 @@ FileLock::FileLock(const fs::path& path, const std::stop_token& stop) {
         log::warning("{}: no lock to be had here: {}", path.string(), reason(errno));
         return;
       }
-      if (!std::exchange(told, true))
-        log::info("{}: waiting for another download of the same file", path.string());
+      if (++pauses == 20)  // a second: not for the files that are there in a moment
+        log::warning("{}: another download of the same file is under way: waiting for it",
+                     path.string());
       if (stop.stop_requested()) {
         ::close(descriptor_);
         throw_if_stopped(stop, path.string());
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      std::this_thread::sleep_for(kPause);
     }
     // Somebody may have removed the file between open and flock: such a lock guards nothing.
     struct stat ours, there;

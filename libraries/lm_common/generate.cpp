@@ -77,11 +77,17 @@ void GenerationInfo::append(const GenerationInfo& next) {
 std::string GenerationInfo::summary() const {
   const std::string cached =
       cached_tokens > 0 ? fmt::format(" ({} from the cache)", cached_tokens) : "";
+  const std::string prompt = first_token_seconds > 0
+                                 ? fmt::format(", {:.1f} tokens/s, first token after {:.2f} s",
+                                               prompt_tokens_per_second(), first_token_seconds)
+                                 : "";
+  const std::string generation =  // one token is the prompt's
+      generation_tokens > 1
+          ? fmt::format(", {:.1f} tokens/s, {:.2f} s", tokens_per_second(), generation_seconds)
+          : "";
   return fmt::format(
-      "Prompt:     {} tokens{}, {:.1f} tokens/s, first token after {:.2f} s\n"
-      "Generation: {} tokens, {:.1f} tokens/s, {:.2f} s, ended by {}; peak memory {:.0f} MiB",
-      prompt_tokens, cached, prompt_tokens_per_second(), first_token_seconds, generation_tokens,
-      tokens_per_second(), generation_seconds, name(stop_reason),
+      "Prompt:     {} tokens{}{}\nGeneration: {} tokens{}, ended by {}; peak memory {:.0f} MiB",
+      prompt_tokens, cached, prompt, generation_tokens, generation, name(stop_reason),
       static_cast<double>(peak_memory) / (1 << 20));
 }
 
@@ -155,6 +161,7 @@ void Generator::prefill() {
     for (const mx::array& a : cache->state()) state.push_back(a);
   mx::eval(state);
   mx::clear_cache();  // the next step's buffers are longer
+  check_memory_limit();
   log_step("prefill", tokens_.size());
   phase_ = Phase::prefill;
 }
@@ -194,6 +201,7 @@ void Generator::decode(std::deque<Generation>& out) {
 
   Token token{now.token.item<int>(), std::nullopt};
   if (now.logprob) token.logprob = now.logprob->item<float>();
+  check_memory_limit();
   const auto time = Clock::now();
   if (info_.generation_tokens == 1) {
     first_ = time;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <fstream>
+#include <limits>
 
 #include <mlx/mlx.h>
 #include <sys/resource.h>
@@ -21,6 +22,7 @@ namespace {
 constexpr size_t kMiB = size_t{1} << 20;
 
 std::atomic<bool> cache_limit_set = false;
+std::atomic<size_t> memory_limit = std::numeric_limits<size_t>::max();
 
 size_t resident_memory() {
 #ifdef __APPLE__
@@ -44,11 +46,20 @@ std::string mib(size_t bytes) {
 }  // namespace
 
 void set_memory_limits(const MemoryLimits& limits) {
-  if (limits.memory_limit) mx::set_memory_limit(*limits.memory_limit);
+  if (limits.memory_limit) {
+    memory_limit = *limits.memory_limit;
+    mx::set_memory_limit(*limits.memory_limit);
+  }
   if (limits.cache_limit) {
     cache_limit_set = true;
     mx::set_cache_limit(*limits.cache_limit);
   }
+}
+
+void check_memory_limit() {
+  const size_t limit = memory_limit, used = mx::get_active_memory();
+  if (used > limit)
+    throw Error("MLX's arrays take {}: more than the memory limit of {}", mib(used), mib(limit));
 }
 
 void bound_memory_by_default() {

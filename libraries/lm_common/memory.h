@@ -8,8 +8,9 @@
 
 namespace mlxcpp {
 
-// Bounds in bytes. MLX keeps freed buffers for reuse up to cache_limit; memory_limit is where it
-// waits for memory to be given back before it takes more.
+// Bounds in bytes. MLX keeps freed buffers for reuse up to cache_limit. memory_limit bounds its
+// arrays; on some devices MLX itself waits there for memory to be given back before it takes more.
+// Weights that are mapped from a file are in neither count.
 struct MemoryLimits {
   std::optional<size_t> cache_limit = {};
   std::optional<size_t> memory_limit = {};
@@ -17,6 +18,10 @@ struct MemoryLimits {
 
 // Sets what is given, for the process. To be called before other threads compute.
 void set_memory_limits(const MemoryLimits& limits);
+
+// Throws when MLX's arrays take more than the memory_limit that was set (MLX does not on a CPU).
+// Whatever computes in steps calls it after each: a prompt's part, a token, a batch, a denoising.
+void check_memory_limit();
 
 // Sets the default bound of MLX's buffer cache (which has none by itself on some devices), once,
 // unless set_memory_limits set one. Every container does this.

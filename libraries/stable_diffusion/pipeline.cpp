@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "core/log.h"
+#include "lm_common/memory.h"
 #include "nn/quantized.h"
 
 namespace mlxcpp::sd {
@@ -93,6 +94,7 @@ std::optional<DenoiseStep> DenoiseIterator::next(const std::stop_token& stop) {
                                mx::float32, 0.0f, 1.0f, keys_.next());
   const auto step = sampler_->step(i, *latents_, output, noise);
   mx::eval(step.latents, step.predicted);
+  check_memory_limit();
   latents_ = step.latents;
   return DenoiseStep{i, count(), step.latents, step.predicted};
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "lm_common/memory.h"
 #include "nn/checkpoint.h"
 #include "nn/losses.h"
 #include "nn/value_and_grad.h"
@@ -161,6 +162,7 @@ bool Trainer::take_batch(const TrainEvents& events) {
   auto wanted = values_of(result.gradients);
   wanted.insert(wanted.end(), {result.loss, norm});
   mx::eval(wanted);
+  check_memory_limit();
   const double loss = result.loss.item<float>();
   if (!std::isfinite(loss) || !std::isfinite(norm.item<float>())) {
     ++skipped_;

@@ -2,9 +2,11 @@
 #include <sys/resource.h>
 
 #include <condition_variable>
+#include <optional>
 #include <thread>
 
 #include "hub/digest.h"
+#include "hub/file.h"
 #include "hub/hub_fixture.h"
 
 namespace mlxcpp::test {
@@ -258,6 +260,19 @@ TEST_F(HubTest, ManyProcessesAndThreadsFetchAModelOnce) {
   }
   for (const int child : children) EXPECT_EQ(wait_for_child(child), 0);
   EXPECT_EQ(storage_requests().size(), 1u);
+}
+
+TEST_F(HubTest, SaysThatItWaitsForAnotherDownload) {
+  const fs::path name = fs::path(settings.cache) / ".locks" / "file.lock";
+  std::optional<hub::FileLock> other(std::in_place, name, std::stop_token());
+  ::testing::internal::CaptureStderr();
+  std::jthread releasing([&] {
+    std::this_thread::sleep_for(std::chrono::seconds(3));
+    other.reset();
+  });
+  const hub::FileLock ours(name, std::stop_token());
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("file.lock"), HasSubstr("waiting for it")));
 }
 
 TEST_F(HubTest, AKilledDownloadIsResumed) {

@@ -156,6 +156,17 @@ TEST(Memory, StatsAndLimits) {
   EXPECT_EQ(mx::get_memory_limit(), before);
 }
 
+TEST(Memory, BeyondTheLimitIsAnError) {
+  const size_t before = mx::get_memory_limit();
+  mx::array kept = mx::ones({1 << 18}, mx::float32);
+  kept.eval();
+  EXPECT_NO_THROW(check_memory_limit());
+  set_memory_limits({.memory_limit = 1 << 18});
+  EXPECT_THAT(fault([] { check_memory_limit(); }), HasSubstr("memory limit of 0.2 MiB"));
+  set_memory_limits({.memory_limit = before});
+  EXPECT_NO_THROW(check_memory_limit());
+}
+
 TEST(Memory, LimitsCanBeSetWhileOtherThreadsHaveStreams) {
   std::latch computed(1), done(1);
   std::jthread other([&] {

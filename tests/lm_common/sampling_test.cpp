@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "lm_common/sampling_kernels.h"
 
@@ -164,6 +165,35 @@ TEST(Sampler, SeedDecidesAndTheGlobalStateDoesNot) {
   }
   EXPECT_EQ(from_a, first);
   EXPECT_EQ(from_b, first);
+}
+
+// The origin's concurrent-sampling test: samplers on threads of their own, compiled steps and all,
+// give what each gives alone.
+TEST(Sampler, ConcurrentSampling) {
+  constexpr int kThreads = 8;
+  mx::array logits = mx::random::normal({1, 1000}, mx::float32, mx::random::key(3));
+  logits.eval();
+  const auto parameters = [](int i) {
+    GenerateParameters p;
+    p.seed = static_cast<uint64_t>(i);
+    p.temperature = 0.8f;
+    if (i % 2) p.top_p = 0.9f;
+    if (i % 3) p.top_k = 50;
+    if (i % 4) p.repetition_penalty = 1.2f;
+    return p;
+  };
+  std::vector<std::vector<int>> alone, together(kThreads);
+  for (int i = 0; i < kThreads; ++i) alone.push_back(draw(parameters(i), 30, logits));
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < kThreads; ++i)
+      threads.emplace_back([&, i] {
+        mx::set_default_device(mx::Device::cpu);
+        together[i] = draw(parameters(i), 30, logits);
+        mx::clear_streams();
+      });
+  }
+  EXPECT_EQ(together, alone);
 }
 
 TEST(Sampler, GreedyAndLogprob) {

@@ -138,6 +138,13 @@ TEST_F(LlmTool, MemoryIsReported) {
   EXPECT_TRUE(outcome.error.ends_with(" MiB\n")) << outcome.error;
 }
 
+TEST_F(LlmTool, TellsNoSpeedOfWhatWasNotComputed) {
+  const auto outcome = run("--prompt Hi --max-tokens 0");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.error, AllOf(HasSubstr("Generation: 0 tokens, ended by length"),
+                                   Not(HasSubstr("tokens/s"))));
+}
+
 TEST_F(LlmTool, ListsWhatThereIs) {
   const auto outcome = run("list llms");
   EXPECT_EQ(outcome.status, 0);
@@ -181,6 +188,8 @@ TEST_F(LlmTool, Faults) {
   EXPECT_THAT(fault(1, "--prompt @/tmp"), HasSubstr("/tmp: cannot be read"));
   EXPECT_THAT(fault(1, "--model no-such-model"), HasSubstr("no-such-model"));
   EXPECT_THAT(fault(1, "--model /no/such/folder"), HasSubstr("/no/such/folder"));
+  EXPECT_THAT(fault(1, "--model nosuch.gguf"), HasSubstr("nosuch.gguf: no such file"));
+  EXPECT_THAT(fault(1, "--prompt Hi --memory-size 1"), HasSubstr("the memory limit of 1.0 MiB"));
   EXPECT_THAT(fault(1, "--model " + folder.path().string()), HasSubstr("config.json"));
   EXPECT_THAT(fault(1, "--adapter /no/such/adapter --prompt Hi"), HasSubstr("/no/such/adapter"));
   EXPECT_THAT(fault(1, "--list-config --model /no/such/folder"), HasSubstr("/no/such/folder"));
@@ -194,6 +203,8 @@ TEST_F(LlmTool, Faults) {
     EXPECT_THAT(fault(2, arguments), Not(IsEmpty())) << arguments;
   EXPECT_THAT(fault(2, "--template-arg messages=7"), HasSubstr("'messages' is the conversation"));
   EXPECT_THAT(fault(2, "--template-arg tools=[]"), HasSubstr("'tools' is set by --tool"));
+  EXPECT_THAT(fault(2, "--template-arg a=1 --template-arg b=1 --template-arg a=2"),
+              HasSubstr("'a' is there twice"));
   EXPECT_THAT(fault(1, "--model org/name@"), HasSubstr("org/name@: a revision is expected"));
   EXPECT_THAT(fault(1, "--model Qwen3-0.6B-4bit@"), HasSubstr("a revision is expected"));
   EXPECT_THAT(fault(1, "--model 'org/name@a b'"), HasSubstr("cannot be a revision"));

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <set>
 
 #include <mlx/mlx.h>
 
@@ -30,6 +31,13 @@ std::string template_argument(const std::string& text) {
   if (key == "messages") return "'messages' is the conversation: give it by --prompt and --system";
   if (key == "tools") return "'tools' is set by --tool and --tools-file: give them there";
   return "";
+}
+
+void check_once(const std::vector<std::string>& template_arguments) {
+  std::set<std::string> keys;
+  for (const std::string& text : template_arguments)
+    if (const std::string key = text.substr(0, text.find('=')); !keys.insert(key).second)
+      throw CLI::ValidationError(fmt::format("--template-arg: '{}' is there twice", key));
 }
 
 // What the parameters' own validation refuses, as a fault of usage. Its messages begin with the
@@ -100,7 +108,10 @@ void GenerateOptions::add(CLI::App& app) {
   app.add_option("--reasoning-budget", p.reasoning_budget,
                  "most tokens to think aloud, for models that do; then the answer must begin");
   app.add_flag("-q,--quiet", quiet, "print the answer only");
-  app.final_callback([this] { check_usage(parameters); });
+  app.final_callback([this] {
+    check_usage(parameters);
+    check_once(template_arguments);
+  });
 }
 
 Json GenerateOptions::template_context() const {
@@ -155,7 +166,8 @@ void MemoryOptions::add(CLI::App& app) {
   app.add_flag("--memory-stats", memory_stats, "report memory at the end");
   app.add_option("--cache-size", cache_size, "most memory that MLX keeps for reuse, in MB")
       ->check(non_negative_number());
-  app.add_option("--memory-size", memory_size, "most memory that MLX takes, in MB")
+  app.add_option("--memory-size", memory_size,
+                 "most memory of MLX's arrays, in MB (mapped weights apart); more is an error")
       ->check(positive_number());
 }
 
