@@ -241,10 +241,7 @@ class LayerStepPrimitive final : public KvPrimitive {
   void eval_cpu(const Arrays& in, Arrays& out) override {
     next_version(out[0]);
     const auto x = quant::dense(in[1], stream());
-    if (is_last_to_read_x(plan_->part()))
-      allocate_or_take(out[1], in[1]);
-    else
-      out[1].set_data(mx::allocator::malloc(out[1].nbytes()));
+    out[1].set_data(mx::allocator::malloc(out[1].nbytes()));
     LayerPlan::Step s = layer_;
     s.x = s.residual = x.data<float>();
     s.y = out[1].data<float>();
@@ -282,11 +279,6 @@ class LayerStepPrimitive final : public KvPrimitive {
   }
 
  private:
-  // Whether x is not read any more once y is written: both may be the same memory then. A prompt's
-  // are large, and one for each layer is under way at a time.
-  static bool is_last_to_read_x(const LayerPart& p) {
-    return (p.mlp || p.moe) && !p.side_by_side && !p.altup;
-  }
   static KvPlane plane(const StepHeads::Plane& p, const LayerPlan::Step& s) {
     KvPlane out;
     out.data = reinterpret_cast<const std::byte*>(p.data);
