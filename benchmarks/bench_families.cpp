@@ -1,9 +1,11 @@
 // Decode and prefill of every family of language models at one shape of about 150 million weights,
 // random and 4 bits wide; and decode by the bytes that a token reads, next to Llama's, which shows
 // whether a family's code is worse than its size.
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 
@@ -150,47 +152,58 @@ struct Measured {
   Sizes sizes;
   std::vector<double> decode, prefill;  // tokens a second, one a run
 
-  double gigabytes_a_second() const { return bench::median(decode) * sizes.bytes_of_token / 1e9; }
+  // Bytes that its tokens stand for, a second.
+  double gigabytes(const std::vector<double>& speed) const {
+    return bench::median(speed) * sizes.bytes_of_token / 1e9;
+  }
 };
 
-void print(const std::vector<Measured>& all, bool json) {
-  double llama = 0;
-  for (const Measured& m : all)
-    if (m.model_type == "llama") llama = m.gigabytes_a_second();
-  if (!json)
-    fmt::print(
-        "| type | weights, M | MB a token | decode, tokens/s | prefill 256, tokens/s | GB/s | of "
-        "llama's |\n"
-        "|---|---|---|---|---|---|---|\n");
-  for (const Measured& m : all) {
-    const double ratio = llama > 0 ? m.gigabytes_a_second() / llama : 0;
-    if (json)
-      std::cout << Json{{"bench", "families"},
-                        {"model", m.model_type},
-                        {"threads", kernels::num_threads()},
-                        {"weights", m.sizes.weights},
-                        {"megabytes_a_token", m.sizes.bytes_of_token / 1e6},
-                        {"decode", bench::median(m.decode)},
-                        {"prefill", bench::median(m.prefill)},
-                        {"gigabytes_a_second", m.gigabytes_a_second()},
-                        {"of_llama", ratio}}
-                       .dump()
-                << "\n";
-    else
-      fmt::print("| {} | {:.0f} | {:.1f} | {:.1f} | {:.0f} | {:.2f} | {:.2f} |\n", m.model_type,
-                 m.sizes.weights, m.sizes.bytes_of_token / 1e6, bench::median(m.decode),
-                 bench::median(m.prefill), m.gigabytes_a_second(), ratio);
-  }
+void print_head() {
+  fmt::print(
+      "| type | weights, M | MB a token | decode, tokens/s | prefill 256, tokens/s | decode, GB/s "
+      "| "
+      "of llama's | prefill, of llama's |\n"
+      "|---|---|---|---|---|---|---|---|\n");
+}
+
+void print(const Measured& m, const Measured& llama, bool json) {
+  const double decode = m.gigabytes(m.decode) / llama.gigabytes(llama.decode),
+               prefill = m.gigabytes(m.prefill) / llama.gigabytes(llama.prefill);
+  if (json)
+    std::cout << Json{{"bench", "families"},
+                      {"model", m.model_type},
+                      {"threads", kernels::num_threads()},
+                      {"weights", m.sizes.weights},
+                      {"megabytes_a_token", m.sizes.bytes_of_token / 1e6},
+                      {"decode", bench::median(m.decode)},
+                      {"prefill", bench::median(m.prefill)},
+                      {"gigabytes_a_second", m.gigabytes(m.decode)},
+                      {"of_llama", decode},
+                      {"prefill_of_llama", prefill}}
+                     .dump()
+              << std::endl;
+  else
+    fmt::print("| {} | {:.0f} | {:.1f} | {:.1f} | {:.0f} | {:.2f} | {:.2f} | {:.2f} |\n",
+               m.model_type, m.sizes.weights, m.sizes.bytes_of_token / 1e6, bench::median(m.decode),
+               bench::median(m.prefill), m.gigabytes(m.decode), decode, prefill);
+  std::fflush(stdout);
+}
+
+bool is_wanted(const std::string& type, const std::vector<std::string>& parts) {
+  return parts.empty() || std::any_of(parts.begin(), parts.end(), [&](const std::string& part) {
+           return type.find(part) != std::string::npos;
+         });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app("Speed of every family at one shape, with random 4-bit weights.", "bench_families");
-  std::string only, precision = "high";
+  std::string precision = "high";
+  std::vector<std::string> only;
   int runs = 3, decode = 48, prefill = 256;
   bool json = false;
-  app.add_option("--model", only, "only types whose name contains this (and llama)");
+  app.add_option("--model", only, "only types whose name contains one of these (and llama)");
   app.add_option("--runs", runs, "of each")->capture_default_str()->check(CLI::Range(1, 1000));
   app.add_option("--decode", decode, "tokens to decode")->capture_default_str();
   app.add_option("--prefill", prefill, "tokens of the prompt")->capture_default_str();
@@ -202,10 +215,11 @@ int main(int argc, char** argv) {
   try {
     mx::set_default_device(mx::Device::cpu);
     const kernels::PrecisionScope scope(*kernels::precision_from_name(precision));
-    std::vector<Measured> all;
+    std::optional<Measured> llama;  // the first
+    if (!json) print_head();
     for (const Family& family : kFamilies) {
       const std::string type = family.model_type;
-      if (type != "llama" && type.find(only) == std::string::npos) continue;
+      if (type != "llama" && !is_wanted(type, only)) continue;
       if (!llm::model_types().contains(type)) {
         fmt::print(stderr, "{}: no such model type yet, left out\n", type);
         continue;
@@ -218,9 +232,9 @@ int main(int argc, char** argv) {
         m.prefill.push_back(generate(*model, prefill, 1).prompt_tokens_per_second());
         m.decode.push_back(generate(*model, 1, decode).tokens_per_second());
       }
-      all.push_back(std::move(m));
+      if (!llama) llama = m;
+      print(m, *llama, json);
     }
-    print(all, json);
     mx::clear_streams();
   } catch (const std::exception& e) {
     fmt::print(stderr, "bench_families: {}\n", e.what());

@@ -63,12 +63,13 @@ def files():
 def fixtures():
     """model_type -> [float, quantised, GGUF] numbers of fixtures."""
     out = {}
+    twins = re.findall(r'^    "([\w-]+)": \("[\w-]+", \w+\),', (ROOT / "tests/scripts/make_gguf_twins.py").read_text(), re.M)
     for config in sorted(GOLDEN.glob("llm/*/config.json")):
         data = json.loads(config.read_text())
         count = out.setdefault(data["model_type"], [0, 0, 0])
         quantised = "quantization" in data or "quantization_config" in data
         count[1 if quantised else 0] += 1
-        if (GOLDEN / "gguf" / f"{config.parent.name}.gguf").exists():
+        if config.parent.name in twins:
             count[2] += 1
     return out
 
@@ -90,7 +91,9 @@ def document():
         "# Language models", "",
         "Made by `docs/make_models.py`; not to be edited. A family is a file of `libraries/llm/models`. Presets",
         "are of `mlx-community/`. Fixtures lie in `tests/golden`: small checkpoints whose logits, greedy",
-        "continuation through the cache and chunked prefill are compared with the original library's.", "",
+        "continuation through the cache and chunked prefill are compared with the original library's. A GGUF twin is a",
+        "file of PyPI `gguf` with a fixture's weights, held to the same numbers; those that are not kept in the tree",
+        "are made and compared by `./mlx-run test --interop`.", "",
         "| family | model_types | source | presets | fixtures |",
         "|---|---|---|---|---|"]
     for (file, source), members in sorted(families.items()):
@@ -103,10 +106,10 @@ def document():
                   "; ".join(f"{', '.join(n)} (`{t}`)" for t, n in presets.items()) + "."]
     lines += [
         "", "## Speed", "",
-        "Every family at one shape with random 4-bit weights, `./mlx-run bench families`, 8 threads of a server with AVX-512",
-        "(docs/models_speed.txt); from run to run the figures vary by a fifth. The last column is the speed by the bytes that a",
-        "token reads, next to Llama's. Models this small lie in the processor's cache, so that it shows what a layer costs besides",
-        "its bytes: families with more small operations a layer (experts, latent attention, Gemma 3n) stand lower.", "",
+        "Every family at one shape with random 4-bit weights, `./mlx-run bench families`, 2 threads of a server with AVX2",
+        "(docs/models_speed.txt, from two runs, each with Llama); from run to run the figures vary by a fifth. The columns beside",
+        "Llama's are the speed by the bytes that a token reads. A prefill is bound by arithmetic, not by bytes: BitNet, with half",
+        "the bytes for as many weights, prefills about as fast as Llama, which is half by the byte.", "",
         (ROOT / "docs/models_speed.txt").read_text().rstrip("\n")]
     lines += media_models()
     return "\n".join(lines) + "\n"

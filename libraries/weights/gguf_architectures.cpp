@@ -3,7 +3,9 @@
 // (what is assumed where a key is absent).
 #include "weights/gguf_architectures.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace mlxcpp {
 namespace {
@@ -82,6 +84,31 @@ void gemma3(const GgufFile& g, Json& c) {
   if (!g.has(key(g, "rope.freq_base"))) c["rope_theta"] = 1e6;
 }
 
+// The converter stacks the projections of the further streams, and writes the cut-offs of sparse
+// layers in standard deviations (none: minus infinity). llama.cpp takes for granted that all but
+// the first 20 layers share keys and values.
+void gemma3n(const GgufFile& g, Json& c) {
+  gemma(g, c);
+  sliding_window(g, c, 5);
+  c.erase("sliding_window_pattern");  // layer_types says it
+  c["rope_local_base_freq"] = g.get<float>(key(g, "rope.freq_base_swa"), 10000.0f);
+  c["final_logit_softcapping"] = g.get<float>(key(g, "final_logit_softcapping"), 30.0f);
+  c["hidden_size_per_layer_input"] = g.need<int>(key(g, "embedding_length_per_layer_input"));
+  c["altup_num_inputs"] = g.get<int>(key(g, "altup.num_inputs"), 4);
+  c["altup_active_idx"] = g.get<int>(key(g, "altup.active_idx"), 0);
+  const int layers = c["num_hidden_layers"].get<int>();
+  c["num_kv_shared_layers"] =
+      g.get<int>(key(g, "attention.shared_kv_layers"), std::max(layers - 20, 0));
+  if (const auto scales = g.find<std::vector<float>>(key(g, "activation_sparsity_scale")))
+    for (const float s : *scales)
+      c["activation_sparsity_pattern"].push_back(0.5 * std::erfc(-s / std::numbers::sqrt2));
+  const auto rows = [&](const char* name, const char* field) {
+    if (const GgufTensor* t = g.tensor(name); t && t->shape.size() == 2) c[field] = t->shape[0];
+  };
+  rows("per_layer_token_embd.weight", "vocab_size_per_layer_input");
+  rows("blk.0.laurel_l.weight", "laurel_rank");
+}
+
 void phi3(const GgufFile& g, Json& c) {
   copy<int>(g, "attention.sliding_window", c, "sliding_window");
   const GgufTensor* long_factor = g.tensor("rope_factors_long.weight");
@@ -94,10 +121,26 @@ void phi3(const GgufFile& g, Json& c) {
                        {"short_factor", short_factor->floats()}};
 }
 
+// The converter puts one factor in the place of the published two, for short and long texts.
+void phimoe(const GgufFile& g, Json& c) {
+  phi3(g, c);
+  if (const auto factor = g.find<float>(key(g, "rope.scaling.attn_factor"));
+      factor && c.contains("rope_scaling"))
+    c["rope_scaling"]["attention_factor"] = *factor;
+  c["num_local_experts"] = g.need<int>(key(g, "expert_count"));
+  c["num_experts_per_tok"] = g.need<int>(key(g, "expert_used_count"));
+  c["lm_head_bias"] = has_tensor(g, "output.bias");
+}
+
 // The 13B model has no rope but ALiBi, which llama.cpp tells by its 40 layers.
 void baichuan(const GgufFile& g, Json& c) {
   if (c["num_hidden_layers"] == 40)
     throw Error("{}: baichuan with ALiBi (13B) is not supported", g.where());
+}
+
+// llama.cpp takes silu where the file says nothing: the key is younger than the family.
+void bitnet(const GgufFile& g, Json& c) {
+  copy<std::string_view>(g, "hidden_activation", c, "hidden_act");
 }
 
 void cohere(const GgufFile& g, Json& c) {
@@ -265,6 +308,8 @@ void starcoder2(const GgufFile& g, Json& c) {
   copy<int>(g, "attention.sliding_window", c, "sliding_window");
 }
 
+const GgufNames kBitNet = {{"attn_sub_norm", "self_attn.attn_sub_norm"},
+                           {"ffn_sub_norm", "mlp.ffn_sub_norm"}};
 const GgufNames kDeepseek2 = {{"attn_q_a", "self_attn.q_a_proj"},
                               {"attn_q_a_norm", "self_attn.q_a_layernorm"},
                               {"attn_q_b", "self_attn.q_b_proj"},
@@ -282,6 +327,25 @@ const GgufNames kPostNorms = {{"post_attention_norm", "post_attention_layernorm"
 const GgufNames kFourNorms = {{"ffn_norm", "pre_feedforward_layernorm"},
                               {"post_attention_norm", "post_attention_layernorm"},
                               {"post_ffw_norm", "post_feedforward_layernorm"}};
+const GgufNames kGemma3n = {{"per_layer_token_embd", "model.embed_tokens_per_layer"},
+                            {"per_layer_model_proj", "model.per_layer_model_projection"},
+                            {"per_layer_proj_norm", "model.per_layer_projection_norm"},
+                            {"altup_proj", "model.altup_projections"},
+                            {"altup_unembd_proj", "model.altup_unembed_projections"},
+                            {"ffn_norm", "pre_feedforward_layernorm"},
+                            {"post_attention_norm", "post_attention_layernorm"},
+                            {"post_ffw_norm", "post_feedforward_layernorm"},
+                            {"inp_gate", "per_layer_input_gate"},
+                            {"proj", "per_layer_projection"},
+                            {"post_norm", "post_per_layer_input_norm"},
+                            {"altup_correct_coef", "altup.correction_coefs"},
+                            {"altup_correct_scale", "altup.correct_output_scale", GgufName::whole},
+                            {"altup_predict_coef", "altup.prediction_coefs"},
+                            {"altup_router", "altup.modality_router"},
+                            {"altup_router_norm", "altup.router_norm"},
+                            {"laurel_l", "laurel.linear_left"},
+                            {"laurel_r", "laurel.linear_right"},
+                            {"laurel_post_norm", "laurel.post_laurel_norm"}};
 const GgufNames kGlm4 = {{"ffn_up", "mlp.gate_up_proj"},
                          {"post_attention_norm", "post_self_attn_layernorm"},
                          {"post_ffw_norm", "post_mlp_layernorm"}};
@@ -319,6 +383,10 @@ const GgufNames kPhi = {{"output_norm", "model.final_layernorm"},
                         {"attn_output", "self_attn.dense"},
                         {"ffn_up", "mlp.fc1"},
                         {"ffn_down", "mlp.fc2"}};
+const GgufNames kPhimoe = {{"ffn_gate_inp", "block_sparse_moe.gate"},
+                           {"ffn_gate_exps", "block_sparse_moe.switch_mlp.gate_proj"},
+                           {"ffn_up_exps", "block_sparse_moe.switch_mlp.up_proj"},
+                           {"ffn_down_exps", "block_sparse_moe.switch_mlp.down_proj"}};
 const GgufNames kSeedOss = {{"post_attention_norm", "post_attention_layernorm"}};
 const GgufNames kStarcoder2 = {{"ffn_up", "mlp.c_fc"}, {"ffn_down", "mlp.c_proj"}};
 const GgufNames kBert = {{"token_embd", "embeddings.word_embeddings"},
@@ -350,6 +418,7 @@ const std::vector<GgufArchitecture> kArchitectures = {
     {"llama", "llama", kPermutedRope},
     {"baichuan", "llama", kPermutedRope, {}, baichuan},
     {"bert", "bert", kLayerNorm, kBert, token_types, "gelu", "layer_norm_eps", "encoder.layer."},
+    {"bitnet", "bitnet", kNothing, kBitNet, bitnet},
     {"cohere2", "cohere2", kLayerNorm, {}, cohere2, "silu", "layer_norm_eps"},
     {"command-r", "cohere", kLayerNorm, {}, cohere, "silu", "layer_norm_eps"},
     {"deepseek2", "deepseek_v3", kNothing, kDeepseek2, deepseek2},
@@ -358,6 +427,7 @@ const std::vector<GgufArchitecture> kArchitectures = {
     {"gemma", "gemma", kNormPlusOne, {}, gemma, "gelu_pytorch_tanh"},
     {"gemma2", "gemma2", kNormPlusOne, kFourNorms, gemma2, "gelu_pytorch_tanh"},
     {"gemma3", "gemma3_text", kNormPlusOne, kFourNorms, gemma3, "gelu_pytorch_tanh"},
+    {"gemma3n", "gemma3n_text", kNothing, kGemma3n, gemma3n, "gelu_pytorch_tanh"},
     {"glm4", "glm4", kNothing, kGlm4},
     {"granite", "granite", kPermutedRope, {}, granite},
     {"granitemoe", "granitemoe", kPermutedRope, kGraniteMoe, granitemoe},
@@ -374,6 +444,7 @@ const std::vector<GgufArchitecture> kArchitectures = {
      "transformer.layers."},
     {"phi2", "phi", kLayerNorm, kPhi, nullptr, "gelu_new", "layer_norm_eps"},
     {"phi3", "phi3", kNothing, kFusedMlp, phi3},
+    {"phimoe", "phimoe", kNothing, kPhimoe, phimoe},
     {"qwen2", "qwen2"},
     {"qwen2moe", "qwen2_moe", kNothing, {}, qwen2moe},
     {"qwen3", "qwen3"},

@@ -4,7 +4,8 @@
 
 Each part runs where its packages are installed, and says so where they are not:
   gguf            F32 GGUF files of fixtures (scripts/make_gguf_twins.py) give the logits of their twins
-  llama-cpp-python  and llama.cpp the same greedy tokens
+  llama-cpp-python  and llama.cpp the same greedy tokens; for three families checkpoints with llama.cpp's own numbers
+                  (scripts/make_llama_cpp_goldens.py)
   mlx-lm          LoRA and DoRA adapters that mlx_lm made give here the tokens that they give there, on a float
                   and on a quantised model; and those that `llm-tool lora train` made give there the tokens that
                   they give here
@@ -47,6 +48,13 @@ def gguf_twins(tools, folder):
     if not missing("llama_cpp"):
         for name in twins.FAMILIES | twins.FURTHER:
             good = twins.check(name, folder / "gguf") and good
+        import make_llama_cpp_goldens as theirs
+
+        for name in theirs.MADE:
+            theirs.write(name, folder / "llama.cpp")
+        outcome = run(tools / "golden-tool", folder / "llama.cpp")
+        print(outcome.stdout.strip())
+        good = outcome.returncode == 0 and good
     return good
 
 

@@ -1,6 +1,8 @@
 #include "weights/checkpoint.h"
 
 #include "weights/gguf.h"
+
+#include <limits>
 #include "weights/safetensors.h"
 #include "weights/support.h"
 
@@ -224,6 +226,69 @@ TEST(GgufCheckpoint, Phi3LongRope) {
   EXPECT_EQ(c.config["partial_rotary_factor"], 0.5);
   EXPECT_TRUE(c.weights.count("model.layers.0.mlp.gate_up_proj.weight"));
   EXPECT_TRUE(c.weights.count("model.layers.0.self_attn.qkv_proj.weight"));
+}
+
+TEST(GgufCheckpoint, Phimoe) {
+  const Checkpoint c = load(model("phimoe")
+                                .u32("phimoe.expert_count", 8)
+                                .u32("phimoe.expert_used_count", 2)
+                                .u32("phimoe.rope.scaling.original_context_length", 128)
+                                .f32("phimoe.rope.scaling.attn_factor", 1.25f)
+                                .f32_tensor("rope_factors_long.weight", {4}, 4)
+                                .f32_tensor("rope_factors_short.weight", {4}, 1)
+                                .f32_tensor("output.weight", {32, 40})
+                                .f32_tensor("output.bias", {40})
+                                .f32_tensor("blk.0.ffn_gate_inp.weight", {32, 8})
+                                .f32_tensor("blk.0.ffn_gate_exps.weight", {32, 16, 8}));
+  EXPECT_EQ(c.config["model_type"], "phimoe");
+  EXPECT_EQ(c.config["num_local_experts"], 8);
+  EXPECT_EQ(c.config["num_experts_per_tok"], 2);
+  EXPECT_EQ(c.config["lm_head_bias"], true);
+  EXPECT_EQ(c.config["rope_scaling"]["type"], "longrope");
+  EXPECT_EQ(c.config["rope_scaling"]["attention_factor"], 1.25);
+  EXPECT_TRUE(c.weights.count("lm_head.bias"));
+  EXPECT_TRUE(c.weights.count("model.layers.0.block_sparse_moe.gate.weight"));
+  EXPECT_TRUE(c.weights.count("model.layers.0.block_sparse_moe.switch_mlp.gate_proj.weight"));
+}
+
+// The activation that llama.cpp takes where the file names none.
+TEST(GgufCheckpoint, BitNet) {
+  const Checkpoint c = load(model("bitnet")
+                                .f32_tensor("blk.0.attn_sub_norm.weight", {32})
+                                .f32_tensor("blk.0.ffn_sub_norm.weight", {32}));
+  EXPECT_EQ(c.config["model_type"], "bitnet");
+  EXPECT_EQ(c.config["hidden_act"], "silu");
+  EXPECT_TRUE(c.weights.count("model.layers.0.self_attn.attn_sub_norm.weight"));
+  EXPECT_TRUE(c.weights.count("model.layers.0.mlp.ffn_sub_norm.weight"));
+  EXPECT_EQ(load(model("bitnet").string("bitnet.hidden_activation", "relu2")).config["hidden_act"],
+            "relu2");
+}
+
+TEST(GgufCheckpoint, Gemma3n) {
+  const float none = -std::numeric_limits<float>::infinity();
+  const Checkpoint c = load(
+      model("gemma3n")
+          .u32("gemma3n.embedding_length_per_layer_input", 8)
+          .u32("gemma3n.attention.shared_kv_layers", 0)
+          .list("gemma3n.activation_sparsity_scale", 6, 2, bytes_of(1.6448536f) + bytes_of(none))
+          .f32_tensor("per_layer_token_embd.weight", {8, 30})
+          .f32_tensor("altup_proj.weight", {32, 32, 3})
+          .f32_tensor("blk.0.laurel_l.weight", {32, 4})
+          .f32_tensor("blk.0.altup_correct_scale.weight", {32})
+          .f32_tensor("blk.0.post_norm.weight", {32}, 2));
+  EXPECT_EQ(c.config["model_type"], "gemma3n_text");
+  EXPECT_EQ(c.config["hidden_size_per_layer_input"], 8);
+  EXPECT_EQ(c.config["vocab_size_per_layer_input"], 30);
+  EXPECT_EQ(c.config["laurel_rank"], 4);
+  EXPECT_EQ(c.config["altup_num_inputs"], 4);
+  EXPECT_EQ(c.config["num_kv_shared_layers"], 0);
+  EXPECT_EQ(c.config["final_logit_softcapping"], 30.0);
+  EXPECT_NEAR(c.config["activation_sparsity_pattern"][0].get<double>(), 0.95, 1e-7);
+  EXPECT_EQ(c.config["activation_sparsity_pattern"][1], 0.0);
+  EXPECT_TRUE(c.weights.count("model.altup_projections.weight"));
+  EXPECT_TRUE(c.weights.count("model.layers.0.altup.correct_output_scale"));
+  // No 1 has been added to this family's norms.
+  EXPECT_EQ(c.weights.at("model.layers.0.post_per_layer_input_norm.weight").data<float>()[0], 2.0f);
 }
 
 // Names as the gguf package makes them from the published ones, for every family with a fixture.

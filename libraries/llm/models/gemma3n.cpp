@@ -534,10 +534,19 @@ struct Gemma3n final : LanguageModel {
     return caches;
   }
 
-  // Checkpoints hold projections of keys and values for the sharing layers, too.
+  // Checkpoints hold projections of keys and values for the sharing layers, too; GGUF files the
+  // projections of the further streams in one array.
   nn::Weights sanitize(nn::Weights weights) const override {
     weights = language_model_weights(std::move(weights));
     weights.erase("lm_head.weight");
+    for (const char* name : {"model.altup_projections", "model.altup_unembed_projections"}) {
+      const auto stack = weights.find(fmt::format("{}.weight", name));
+      if (stack == weights.end() || stack->second.ndim() != 3) continue;
+      const auto parts = mx::split(stack->second, stack->second.shape(0), 0);
+      for (size_t i = 0; i < parts.size(); ++i)
+        weights.emplace(fmt::format("{}.{}.weight", name, i), mx::squeeze(parts[i], 0));
+      weights.erase(stack);
+    }
     for (int i = 0; i < c.num_hidden_layers; ++i)
       if (c.kv_source(i) != i)
         for (const char* part : {"k_proj.", "v_proj.", "k_norm."})
