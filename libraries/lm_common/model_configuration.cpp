@@ -45,7 +45,9 @@ const ModelConfiguration& ModelPresets::at(std::string_view name) const {
 ModelConfiguration ModelPresets::configuration(const std::string& name) const {
   if (const ModelConfiguration* preset = find(name)) return *preset;
   if (std::filesystem::exists(name)) return {.id = name};
-  if (name.starts_with('/') || name.starts_with('.') || name.ends_with(".gguf"))
+  // org/name/FILE.gguf may be one of the hub's.
+  const bool hub_file = std::count(name.begin(), name.end(), '/') >= 2;
+  if (name.starts_with('/') || name.starts_with('.') || (name.ends_with(".gguf") && !hub_file))
     throw Error("{}: no such file or folder", name);
   const auto at_sign = name.find('@');
   const std::string id = name.substr(0, at_sign);
