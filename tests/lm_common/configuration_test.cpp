@@ -102,8 +102,7 @@ TEST(ModelPresets, AnythingThatNamesAModel) {
   EXPECT_EQ(presets.configuration(".").id, ".");
   for (const char* file : {"org/name/model.Q4_K_M.gguf", "org/name/sub/model.gguf"})
     EXPECT_EQ(presets.configuration(file).id, file) << "one of the hub's";
-  for (const char* file : {"model.gguf", "folder/model.gguf", "./a/b/model.gguf"})
-    EXPECT_THAT(fault([&] { presets.configuration(file); }), HasSubstr("no such file")) << file;
+  EXPECT_THAT(fault([&] { presets.configuration("model.gguf"); }), HasSubstr("no such file"));
   const ModelConfiguration at = presets.configuration("org/phi@v2");
   EXPECT_EQ(at.reference(), "org/phi@v2");
   EXPECT_THAT(at.extra_eos_tokens, ElementsAre("<|end|>"));

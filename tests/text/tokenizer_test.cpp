@@ -127,7 +127,8 @@ TEST(StreamingDetokenizer, CharactersThatTokensDoNotEndAt) {
   const test::TempFolder folder;
   folder.write("tokenizer.json",
                R"({"model": {"type": "BPE", "vocab": {"æ": 0, "Ĺ": 1, "¥æ": 2, "¥": 3},
-      "merges": []}, "decoder": {"type": "ByteLevel"}})");
+      "merges": []}, "decoder": {"type": "ByteLevel", "add_prefix_space": false,
+      "trim_offsets": false, "use_regex": false}})");
   const auto tokenizer = Tokenizer::from_folder(folder.path());
   std::vector<int> ids = {0};
   for (int i = 0; i < 30; ++i) ids.insert(ids.end(), {1, 2});
