@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""diffusers on torch as a measured side of bench_sd: diffusers_peer.py DTYPE(float32|bfloat16) THREADS.
+"""diffusers on torch as a measured side of bench_sd: diffusers_peer.py DTYPE(float32|bfloat16) THREADS ENOUGH.
 
+A model that is not through after ENOUGH seconds is broken off at its next layer: the answer is the time until then, and "at_least". torch
+computes bf16 convolutions by oneDNN where the processor has AVX-512 or better; elsewhere by loops that take a minute and more for one layer.
 Prints a JSON line when it is ready, then answers one request a line (see benchmarks/support/child.h).
 """
 import json
@@ -14,7 +16,7 @@ def answer(**values):
 
 
 def main():
-    dtype_name, threads = sys.argv[1:3]
+    dtype_name, threads, enough = sys.argv[1:4]
     try:
         import torch
         from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -53,27 +55,42 @@ def main():
             parts[make] = model
         return parts[make]
 
+    class BrokenOff(Exception):
+        pass
+
+    def timed(model, call):
+        def look(*_):
+            if time.perf_counter() - start > float(enough):
+                raise BrokenOff
+
+        hooks = [m.register_forward_pre_hook(look) for m in model.modules()]
+        start = time.perf_counter()
+        try:
+            call()
+            return {"value": time.perf_counter() - start}
+        except BrokenOff:
+            return {"value": time.perf_counter() - start, "at_least": True}
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def step():
         x, text = torch.randn(1, 4, 64, 64, dtype=dtype), torch.randn(1, 77, 1024, dtype=dtype)
         model = part(unet)
-        start = time.perf_counter()
-        model(x, 500, encoder_hidden_states=text)
-        return time.perf_counter() - start
+        return timed(model, lambda: model(x, 500, encoder_hidden_states=text))
 
     def decode():
         z = torch.randn(1, 4, 64, 64, dtype=dtype)
         model = part(vae)
-        start = time.perf_counter()
-        model.decode(z)
-        return time.perf_counter() - start
+        return timed(model, lambda: model.decode(z))
 
     answer(ready=True)
     for line in sys.stdin:
         request = line.strip()
         if request == "unet_step":
-            answer(value=step())
+            answer(**step())
         elif request == "vae_decode":
-            answer(value=decode())
+            answer(**decode())
         elif request == "peak_memory":
             answer(value=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
         else:

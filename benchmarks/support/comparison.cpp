@@ -8,7 +8,7 @@
 namespace mlxcpp::bench {
 
 Comparison::Comparison(std::vector<Side> sides, Child::Seconds limit)
-    : sides_(std::move(sides)), limit_(limit), out_(sides_.size()) {}
+    : sides_(std::move(sides)), limit_(limit), out_(sides_.size()), broken_off_(sides_.size()) {}
 
 void Comparison::guarded(size_t side, const std::function<void()>& f) {
   if (out_[side]) return;
@@ -31,11 +31,18 @@ Comparison::Values Comparison::ask(const std::string& request, int runs) {
       });
   }
   Values out(sides_.size());
+  std::vector<bool> enough(sides_.size());
   for (int run = -1; run < runs; ++run)
     for (size_t s = 0; s < sides_.size(); ++s)
       guarded(s, [&] {
-        const double value = children_[s]->ask(request).at("value");
-        if (run >= 0) out[s].push_back(value);
+        if (enough[s]) return;
+        const Json answer = children_[s]->ask(request);
+        enough[s] = s > 0 && answer.value("at_least", false);
+        if (enough[s]) {
+          broken_off_[s] = true;
+          out[s].clear();
+        }
+        if (run >= 0 || enough[s]) out[s].push_back(answer.at("value"));
       });
   return out;
 }
@@ -62,6 +69,7 @@ std::vector<Row> Comparison::with_each(const Row& row, const Values& values) con
     rows.push_back(row);
     rows.back().peer = sides_[s].name;
     rows.back().peer_values = values[s];
+    rows.back().peer_broken_off = broken_off_[s];
   }
   if (rows.empty()) rows.push_back(row);
   for (Row& r : rows) r.values = values.at(0);

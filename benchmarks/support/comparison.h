@@ -27,7 +27,8 @@ class Comparison {
   Comparison(std::vector<Side> sides, Child::Seconds limit);  // of one answer
 
   // "value" of the answers to one request, of processes that live on; one more run before the
-  // others is a warm-up.
+  // others is a warm-up. A peer that answers "at_least": true as well broke off what took it too
+  // long: that value is its only one, and it is not asked for more runs.
   Values ask(const std::string& request, int runs);
   // The same of a fresh process for each run, from which `measure` takes what it wants by name.
   using Measure = std::function<std::map<std::string, double>(Child&)>;
@@ -46,7 +47,7 @@ class Comparison {
   std::vector<Side> sides_;
   Child::Seconds limit_;
   std::vector<std::unique_ptr<Child>> children_;  // one a side, none of one that is out
-  std::vector<bool> out_;
+  std::vector<bool> out_, broken_off_;
   bool peers_failed_ = false;
 };
 

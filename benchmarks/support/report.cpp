@@ -44,6 +44,7 @@ std::string json_line(const Row& r) {
     j["peer"] = r.peer;
     j["peer_value"] = r.peer_value();
     j["ratio"] = *ratio;
+    if (r.peer_broken_off) j["peer_at_least"] = true;
   }
   return j.dump();
 }
@@ -59,10 +60,11 @@ std::string table_line(const Row& r) {
     return v < 10 ? fmt::format("{:.3f}", v) : fmt::format("{:.1f}", v);
   };
   const auto ratio = r.ratio();
+  const char* const least = r.peer_broken_off ? ">" : "";
   return fmt::format("{:<14} {:<13} {:>7} {:>10} {:>19} {:>10} {:>7}  {}{}\n", r.model, r.point,
                      r.threads, number(r.value()), number(*low) + " .. " + number(*high),
-                     ratio ? number(r.peer_value()) : "-",
-                     ratio ? fmt::format("{:.2f}", *ratio) : "-", r.unit,
+                     ratio ? fmt::format("{}{}", least, number(r.peer_value())) : "-",
+                     ratio ? fmt::format("{}{:.2f}", least, *ratio) : "-", r.unit,
                      ratio ? ", " + r.peer : "");
 }
 

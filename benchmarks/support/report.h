@@ -18,6 +18,8 @@ struct Row {
   std::vector<double> values;  // of ours, one a run
   std::string peer;            // with its setting that was best; empty: none
   std::vector<double> peer_values;
+  bool peer_broken_off =
+      false;  // the peer's value is what it took until then, and so at least that
 
   double value() const;                 // median
   double peer_value() const;            // median
@@ -29,7 +31,7 @@ double median(std::vector<double> values);
 bool is_better(Better better, double a, double b);
 
 // One JSON object: {bench, model, point, threads, unit, value, min, max, runs, peer, peer_value,
-// ratio}.
+// ratio}, and peer_at_least: true where the peer was broken off.
 std::string json_line(const Row& row);
 std::string table_header();
 std::string table_line(const Row& row);

@@ -52,6 +52,15 @@ void remove_abandoned(const std::filesystem::path& file) {
 
 AtomicFile::AtomicFile(std::filesystem::path file) : file_(std::move(file)) {
   static std::atomic<unsigned> count = 0;
+  // To rename over /dev/null, or where a link leads to such a thing, would take it away from the
+  // whole system.
+  std::error_code error;
+  const auto there = std::filesystem::status(file_, error);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there))
+    throw Error("{}: cannot be written: {}", file_.string(),
+                std::filesystem::is_directory(there)
+                    ? "it is a folder"
+                    : "expected a regular file, found a device, pipe or socket");
   remove_abandoned(file_);
   for (;;) {
     const std::string name = fmt::format("{}.{}-{}.tmp", file_.string(), ::getpid(), ++count);

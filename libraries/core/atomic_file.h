@@ -13,7 +13,8 @@ namespace mlxcpp {
 // temporary file beside it, which commit() syncs to disk and renames. Destroyed without commit()
 // (an exception, a full disk), the old file is untouched and the temporary one is gone; what a
 // killed process left beside the file is removed by the next that writes it. Every failure is an
-// Error that names the file. One thread at a time.
+// Error that names the file, and so is something that is there and no regular file (/dev/null, a
+// pipe, a folder). One thread at a time.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path file);  // its folder must exist

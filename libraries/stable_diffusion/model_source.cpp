@@ -166,6 +166,15 @@ void ModelSource::check_fit() const {
   if (autoencoder_.in_channels != 3 || autoencoder_.out_channels != 3)
     throw Error("{}: the autoencoder takes {} and gives {} channels a pixel, a picture has 3",
                 where, autoencoder_.in_channels, autoencoder_.out_channels);
+  // Autoencoders of both kinds have the same shapes; what tells them apart is the published factor.
+  constexpr float kFirst = 0.18215f, kXl = 0.13025f;
+  if (autoencoder_.scaling_factor == (xl_ ? kFirst : kXl))
+    throw Error(
+        "{}: the autoencoder's 'scaling_factor' is {}, that of Stable Diffusion {}; the UNet is of "
+        "Stable Diffusion {}, whose is {}: they do not belong together (if they do, set it in "
+        "vae/config.json)",
+        where, autoencoder_.scaling_factor, xl_ ? "1 and 2" : "XL", xl_ ? "XL" : "1 and 2",
+        xl_ ? kXl : kFirst);
   if (xl_ && !text_[1].with_projection)
     throw Error("{}: text_encoder_2 must be a CLIPTextModelWithProjection", where);
 }

@@ -7,6 +7,17 @@
 #include "core/atomic_file.h"
 
 namespace mlxcpp::sd {
+namespace {
+
+constexpr int kFrame = 8;
+
+int grid_columns(int count, int rows) {
+  if (rows < 1 || rows > count)
+    throw Error("rows: expected 1 to {}, the number of pictures; found {}", count, rows);
+  return (count + rows - 1) / rows;
+}
+
+}  // namespace
 
 mx::array to_pixels(const mx::array& images) {
   const auto x = mx::clip(mx::astype(images, mx::float32), mx::array(0.0f), mx::array(1.0f));
@@ -18,14 +29,16 @@ mx::array grid(const mx::array& pixels, int rows) {
     throw Error("grid: expected pixels uint8 [N, H, W, C], found [{}]",
                 fmt::join(pixels.shape(), ", "));
   const int n = pixels.shape(0);
-  if (rows < 1 || rows > n)
-    throw Error("rows: expected 1 to {}, the number of pictures; found {}", n, rows);
-  const int columns = (n + rows - 1) / rows;
-  constexpr int kFrame = 8;
+  const int columns = grid_columns(n, rows);
   auto x = mx::pad(pixels, {{0, rows * columns - n}, {kFrame, kFrame}, {kFrame, kFrame}, {0, 0}});
   const int h = x.shape(1), w = x.shape(2), c = x.shape(3);
   x = mx::transpose(mx::reshape(x, {rows, columns, h, w, c}), {0, 2, 1, 3, 4});
   return mx::reshape(x, {rows * h, columns * w, c});
+}
+
+std::pair<int64_t, int64_t> grid_size(int count, int height, int width, int rows) {
+  const int64_t columns = grid_columns(count, rows);
+  return {int64_t{rows} * (height + 2 * kFrame), columns * (width + 2 * kFrame)};
 }
 
 void write_png(const std::filesystem::path& file, const mx::array& pixels, const PngText& text) {
@@ -41,10 +54,13 @@ void write_png(const std::filesystem::path& file, const mx::array& pixels, const
 
 void check_writable(const std::filesystem::path& file) {
   if (file.empty()) throw Error("the name of the file to write is empty");
-  std::error_code error;
-  if (std::filesystem::is_directory(file, error))
-    throw Error("{}: cannot be written: it is a folder", file.string());
   const AtomicFile trial(file);  // gone at the end of this
+}
+
+void check_png_size(const std::filesystem::path& file, int64_t height, int64_t width) {
+  if (height > media::kMostPngEdge || width > media::kMostPngEdge)
+    throw Error("{}: a PNG of {} x {} pixels cannot be written: expected at most {} a side",
+                file.string(), width, height, media::kMostPngEdge);
 }
 
 }  // namespace mlxcpp::sd

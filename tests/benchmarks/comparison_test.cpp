@@ -74,6 +74,24 @@ TEST(BenchComparison, AStuckPeerIsEndedAndLeftOut) {
   EXPECT_THAT(comparison.with_each({}, values), SizeIs(1));
 }
 
+// One that is much too slow gives a lower bound, and is not asked again.
+TEST(BenchComparison, APeerThatBreaksOffGivesABound) {
+  Comparison comparison({{"ours", counting(kCount)},
+                         {"slow", counting("echo \"{\\\"value\\\": $((n * 100)), "
+                                           "\\\"at_least\\\": true}\"")},
+                         {"well", counting("echo '{\"value\": 5}'")}},
+                        kLong);
+  const auto values = comparison.ask("work", 3);
+  EXPECT_THAT(values, ElementsAre(ElementsAre(2, 3, 4), ElementsAre(100), ElementsAre(5, 5, 5)));
+  EXPECT_FALSE(comparison.peers_failed());
+  const auto rows = comparison.with_each({.unit = "s", .better = Better::lower}, values);
+  ASSERT_THAT(rows, SizeIs(2));
+  EXPECT_THAT(table_line(rows[0]), HasSubstr(" >100.0  >33.33  s, slow"));
+  EXPECT_EQ(Json::parse(json_line(rows[0])).at("peer_at_least"), true);
+  EXPECT_FALSE(Json::parse(json_line(rows[1])).contains("peer_at_least"));
+  EXPECT_EQ(comparison.with_best({.better = Better::lower}, values).peer, "well");
+}
+
 TEST(BenchComparison, OursThrows) {
   const auto error = [](const std::vector<std::string>& command) {
     return test::error_of([&] { Comparison({{"ours", command}}, kShort).ask("work", 1); });

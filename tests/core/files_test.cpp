@@ -121,6 +121,20 @@ TEST(AtomicFile, NamesTheFile) {
   EXPECT_EQ(files_in(folder.path()), 1u);
 }
 
+// What --output /dev/null names must not become a regular file for the whole system.
+TEST(AtomicFile, LeavesWhatIsNoRegularFileAlone) {
+  const TempFolder folder;
+  const auto pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_symlink(pipe, folder / "link");
+  for (const auto& name : {pipe, folder / "link"})
+    EXPECT_THAT(error_of([&] { write_file(name, "x"); }),
+                AllOf(HasSubstr(name.string()), HasSubstr("expected a regular file")));
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(files_in(folder.path()), 2u);
+}
+
 // A full disk: the size limit of this process stands in for it.
 TEST(AtomicFile, FullDiskLeavesTheOldFile) {
   const TempFolder folder;

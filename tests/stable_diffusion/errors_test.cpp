@@ -72,6 +72,64 @@ TEST(ModelSource, TextEncoderWithoutItsPrefix) {
   EXPECT_TRUE(mx::array_equal(states(folder.path()), states(kSd21)).item<bool>());
 }
 
+// Stable Diffusion 2 as published: OpenCLIP's names, queries, keys and values in one, a projection
+// that nobody uses, and one layer more than the pipeline runs.
+TEST(ModelSource, OpenClipTextEncoderOfASingleFile) {
+  const std::string prefix = "cond_stage_model.model.";
+  Tensors file = {{"model.diffusion_model.out.2.bias", mx::zeros({4})},
+                  {prefix + "text_projection", mx::ones({3, 3})},
+                  {prefix + "logit_scale", mx::array(1.0f)}};
+  const auto weights = load_safetensors(kSd21 / "text_encoder/model.safetensors");
+  int layers = 0;
+  for (const auto& [key, value] : weights) {
+    std::string name = key;
+    const auto rename = [&](const std::string& from, const std::string& to) {
+      if (const size_t at = name.find(from); at != std::string::npos)
+        name.replace(at, from.size(), to);
+    };
+    for (const auto& [from, to] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"text_model.encoder.layers.", "transformer.resblocks."},
+             {"text_model.embeddings.position_embedding.weight", "positional_embedding"},
+             {"text_model.embeddings.token_embedding.", "token_embedding."},
+             {"text_model.final_layer_norm.", "ln_final."},
+             {"layer_norm1.", "ln_1."},
+             {"layer_norm2.", "ln_2."},
+             {"self_attn.out_proj.", "attn.out_proj."},
+             {"mlp.fc1.", "mlp.c_fc."},
+             {"mlp.fc2.", "mlp.c_proj."}})
+      rename(from, to);
+    if (name.find("position_ids") != std::string::npos ||
+        name.find("k_proj") != std::string::npos || name.find("v_proj") != std::string::npos)
+      continue;
+    mx::array all = value;
+    if (const size_t at = key.find("q_proj"); at != std::string::npos) {
+      const auto part = [&](const char* which) {
+        return weights.at(std::string(key).replace(at, 6, which));
+      };
+      all = mx::concatenate({value, part("k_proj"), part("v_proj")}, 0);
+      rename("self_attn.q_proj.", "attn.in_proj_");
+      ++layers;
+    }
+    file.emplace(prefix + name, all);
+  }
+  const std::string last = fmt::format("resblocks.{}.", layers / 2 - 1);
+  for (const auto& [name, value] : Tensors(file))
+    if (const size_t at = name.find(last); at != std::string::npos)
+      file.emplace(
+          std::string(name).replace(at, last.size(), fmt::format("resblocks.{}.", layers / 2)),
+          value + mx::array(1.0f));
+  const mlxcpp::test::TempFolder folder;
+  write_safetensors(folder / "model.safetensors", file);
+  EXPECT_EQ(ldm_family(file, "file"), ModelFamily::sd2);
+  const auto ids = mx::reshape(mx::arange(77), {1, 77});
+  const auto states = [&](const ModelSource& source) {
+    return (*source.load_text_encoder(0, mx::float32))(ids).last_hidden_state;
+  };
+  EXPECT_TRUE(mx::array_equal(states(ModelSource(folder / "model.safetensors", kSd21)),
+                              states(ModelSource(kSd21)))
+                  .item<bool>());
+}
+
 TEST(Errors, PartsThatDoNotBelongTogether) {
   ModelFolder vae, text;
   vae.set("vae/config.json", "latent_channels", 16);
@@ -85,6 +143,20 @@ TEST(Errors, PartsThatDoNotBelongTogether) {
   ModelFolder xl(kXl);
   xl.set("unet/config.json", "addition_embed_type", nullptr);
   EXPECT_THAT(error_of_source(xl.path()), HasSubstr("takes no a pooled text state"));
+}
+
+// The autoencoders of Stable Diffusion 1 and 2 and of XL have the same shapes.
+TEST(Errors, AnAutoencoderOfTheOtherFamily) {
+  for (const auto& [model, other] : {std::pair(kSd21, kXl), {kXl, kSd21}}) {
+    const ModelFolder folder(model);
+    fs::remove_all(folder / "vae");
+    fs::copy(other / "vae", folder / "vae", fs::copy_options::recursive);
+    EXPECT_THAT(error_of_source(folder.path()),
+                AllOf(HasSubstr("'scaling_factor'"), HasSubstr("do not belong together")));
+    ModelFolder own(model);  // one of neither family is taken at its word
+    own.set("vae/config.json", "scaling_factor", 0.25);
+    EXPECT_NO_THROW(ModelSource(own.path()));
+  }
 }
 
 // A field that changes what is computed is refused by its name, known or not.

@@ -90,6 +90,34 @@ TEST(Grid, FramesRowByRow) {
   EXPECT_THAT(error_of([&] { grid(floats, 2); }), HasSubstr("uint8"));
 }
 
+TEST(Grid, SizeIsKnownBefore) {
+  for (const auto& [count, rows] : {std::pair(1, 1), {3, 2}, {5, 1}, {5, 5}, {7, 3}}) {
+    const auto x = grid(mx::zeros({count, 4, 6, 3}, mx::uint8), rows);
+    const auto [height, width] = grid_size(count, 4, 6, rows);
+    EXPECT_EQ(x.shape(), (mx::Shape{static_cast<int>(height), static_cast<int>(width), 3}));
+  }
+  EXPECT_THAT(error_of([] { grid_size(2, 4, 6, 3); }), HasSubstr("rows"));
+}
+
+// What check_png_size lets pass can be written, and no more.
+TEST(Png, MostPixelsASide) {
+  const TempFolder folder;
+  const auto file = folder / "a.png";
+  const int most = media::kMostPngEdge;
+  for (const auto& [height, width] : {std::pair(1, most), {most, 1}}) {
+    EXPECT_NO_THROW(check_png_size(file, height, width));
+    write_png(file, mx::zeros({height, width, 3}, mx::uint8));
+    EXPECT_TRUE(std::filesystem::remove(file));
+  }
+  for (const auto& [height, width] : {std::pair(1, most + 1), {most + 1, 1}}) {
+    EXPECT_THAT(error_of([&] { check_png_size(file, height, width); }),
+                HasSubstr(fmt::format("{} x {} pixels", width, height)));
+    EXPECT_THAT(error_of([&] { write_png(file, mx::zeros({height, width, 3}, mx::uint8)); }),
+                HasSubstr("a.png"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
 TEST(Grid, PixelsAreRoundedToTheNearest) {
   auto x =
       to_pixels(mx::array({-1.0f, 0.0f, 0.4999f / 255, 0.5001f / 255, 254.6f / 255, 1.0f, 7.0f}));

@@ -1,4 +1,5 @@
 // image-tool as its users run it, with the tiny models: pictures, messages, exit states.
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -296,6 +297,14 @@ TEST_F(ImageTool, Faults) {
   EXPECT_THAT(fault("--tile 1"), HasSubstr("--tile"));
   EXPECT_THAT(fault("--steps 1001"), HasSubstr("1000 timesteps"));
   EXPECT_THAT(fault("--output ."), HasSubstr("it is a folder"));
+  const auto pipe = folder / "pipe";  // stands for /dev/null, which must not be replaced either
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(fault("--output " + pipe.string()), HasSubstr("expected a regular file"));
+  EXPECT_THAT(fault("--preview " + pipe.string()), HasSubstr("expected a regular file"));
+  EXPECT_THAT(fault("--image-count 1024 --latent-width 128 --steps 1"),
+              HasSubstr("1064960 x 144 pixels cannot be written: expected at most 1000000 a side"));
+  EXPECT_THAT(fault("--image-count 1024 --rows 1024 --latent-height 128 --steps 1"),
+              HasSubstr("80 x 1064960 pixels"));
   EXPECT_THAT(fault("--output /no/such/folder/a.png"), HasSubstr("/no/such/folder/a.png"));
   EXPECT_THAT(fault("--preview /no/such/folder/a.png"), HasSubstr("/no/such/folder/a.png"));
   EXPECT_THAT(fault("", "sd21/unet"), HasSubstr("model_index.json"));

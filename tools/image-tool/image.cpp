@@ -62,9 +62,9 @@ Command add_image_to_image(CLI::App& app) {
       parameters.steps = sd::fewest_steps(o->strength);
     model.validate(parameters, o->strength);
     return run_generation(
-        *o, parameters, model, [&] { return model.generate(input, o->strength, parameters); },
-        fmt::format(", Size: {}x{}, Denoising strength: {}", input.shape(1), input.shape(0),
-                    o->strength));
+        *o, parameters, model, {.height = input.shape(0), .width = input.shape(1)},
+        [&] { return model.generate(input, o->strength, parameters); },
+        fmt::format(", Denoising strength: {}", o->strength));
   };
 }
 

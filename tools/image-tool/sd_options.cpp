@@ -145,12 +145,14 @@ class StepProgress {
 };
 
 std::string parameters_text(const SdOptions& o, const sd::EvaluateParameters& p,
-                            const std::string& sampler, const std::string& extra) {
+                            const std::string& sampler, PictureSize size,
+                            const std::string& extra) {
   std::string text = p.prompt;
   if (p.negative_prompt && !p.negative_prompt->empty())
     text += "\nNegative prompt: " + *p.negative_prompt;
-  text += fmt::format("\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Model: {}{}", p.steps,
-                      sampler, p.cfg, p.seed, o.model, o.quantize ? ", Quantized" : "");
+  text += fmt::format("\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Model: {}{}, Size: {}x{}",
+                      p.steps, sampler, p.cfg, p.seed, o.model, o.quantize ? ", Quantized" : "",
+                      size.width, size.height);
   return text + extra + ", Version: mlxcpp " MLXCPP_VERSION;
 }
 
@@ -163,8 +165,13 @@ mlx::core::array part(const mlx::core::array& x, int begin, int end) {
 }  // namespace
 
 int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::StableDiffusion& model,
-                   const std::function<sd::DenoiseIterator()>& start, const std::string& extra) {
+                   PictureSize size, const std::function<sd::DenoiseIterator()>& start,
+                   const std::string& extra) {
   namespace mx = mlx::core;
+  if (p.image_count > 1) {  // a single one is never too large
+    const auto [height, width] = sd::grid_size(p.image_count, size.height, size.width, o.rows);
+    sd::check_png_size(o.output, height, width);
+  }
   const kernels::PrecisionScope precision(o.compute.kernel_precision());
   if (!o.quiet) fmt::print(stderr, "seed: {}\n", p.seed);
   if (!o.conserve_memory) model.ensure_loaded();
@@ -206,7 +213,7 @@ int run_generation(const SdOptions& o, const sd::EvaluateParameters& p, sd::Stab
                                                                  model.source().scheduler_where())
                                          : p.sampler;
   sd::write_png(o.output, picture(mx::concatenate(images, 0)),
-                {{"parameters", parameters_text(o, p, sampler, extra)},
+                {{"parameters", parameters_text(o, p, sampler, size, extra)},
                  {"Software", "mlxcpp " MLXCPP_VERSION}});
   if (!o.quiet) fmt::print(stderr, "wrote {}\n", o.output);
   o.memory.report();

@@ -43,10 +43,15 @@ struct SdOptions {
   sd::StableDiffusion open() const;
 };
 
+struct PictureSize {
+  int height, width;  // in pixels
+};
+
 // From here on both commands are alike: steps with progress, decoding, the file. `start` makes the
-// iterator; `extra` goes into the PNG's text.
+// iterator, for pictures of that size; `extra` goes into the PNG's text.
 int run_generation(const SdOptions& o, const sd::EvaluateParameters& parameters,
-                   sd::StableDiffusion& model, const std::function<sd::DenoiseIterator()>& start,
-                   const std::string& extra);
+                   sd::StableDiffusion& model, PictureSize size,
+                   const std::function<sd::DenoiseIterator()>& start,
+                   const std::string& extra = "");
 
 }  // namespace mlxcpp::tools

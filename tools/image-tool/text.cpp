@@ -11,10 +11,9 @@ Command add_text_to_image(CLI::App& app) {
     o->check(parameters);
     auto model = o->open();
     model.validate(parameters);
-    return run_generation(
-        *o, parameters, model, [&] { return model.generate(parameters); },
-        fmt::format(", Size: {}x{}", parameters.latent_width * model.scale(),
-                    parameters.latent_height * model.scale()));
+    const PictureSize size{.height = parameters.latent_height * model.scale(),
+                           .width = parameters.latent_width * model.scale()};
+    return run_generation(*o, parameters, model, size, [&] { return model.generate(parameters); });
   };
 }
 

@@ -31,6 +31,7 @@ bool write_rows(Output& out, png_structp png, png_infop info, std::vector<png_by
                 int width, std::vector<png_text>& text) {
   if (setjmp(png_jmpbuf(png))) return false;
   png_set_write_fn(png, &out, on_write, nullptr);
+  png_set_user_limits(png, kMostPngEdge, kMostPngEdge);
   png_set_IHDR(png, info, static_cast<png_uint_32>(width), static_cast<png_uint_32>(rows.size()), 8,
                PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
                PNG_FILTER_TYPE_DEFAULT);
