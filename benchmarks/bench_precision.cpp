@@ -1,8 +1,10 @@
 // What each precision of quantised products (kernels/precision.h) keeps of what a model says:
-//   bench_precision --text FILE [--model NAME] [--tokens N] [--json]
+//   bench_precision --text FILE [--model NAME] [--from N] [--tokens N] [--only PART] [--json]
 // How many of 40 prompts are continued by the same 32 greedy tokens as in `exact`, and the
 // perplexity of a text (windows of 512 tokens, each token but a window's first one judged) as a
-// ratio to that of `exact`.
+// ratio to that of `exact`. A long text can be judged in pieces: each says its mean loss, and means
+// of pieces of equal length average. docs/kernels.md used lee_background.cor of PyPI's
+// gensim==4.3.3.
 #include <cmath>
 #include <cstdio>
 
@@ -96,8 +98,8 @@ double mean_loss(const LanguageModel& model, const std::vector<int>& ids) {
 }
 
 struct Options {
-  std::string text, model;
-  size_t tokens = 20480;
+  std::string text, model, only;
+  size_t from = 0, tokens = 20480;
   bool json = false;
 };
 
@@ -105,38 +107,43 @@ void run(const Model& m, const Options& options) {
   const ModelContext context =
       load_model_context(ModelConfiguration{.id = m.reference}, llm::model_types(), {});
   std::vector<int> ids = context.tokenizer->encode(read_text_file(options.text));
+  ids.erase(ids.begin(),
+            ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), options.from)));
   ids.resize(std::min(ids.size(), options.tokens));
   if (ids.size() < kWindow)
-    throw Error("{}: has {} tokens, but at least {} are needed", options.text, ids.size(), kWindow);
+    throw Error("{}: has {} tokens from number {} on, but at least {} are needed", options.text,
+                ids.size(), options.from, kWindow);
   double exact_loss = 0;
   std::vector<std::vector<int>> exact;
   for (const Precision p : {Precision::exact, Precision::high, Precision::fast}) {
     const kernels::PrecisionScope scope(p);
-    int same = 0;
-    for (size_t i = 0; i < std::size(kPrompts); ++i) {
-      const auto got = greedy(context, kPrompts[i]);
-      if (p == Precision::exact) exact.push_back(got);
-      same += got == exact[i];
+    Json row{{"bench", "precision"}, {"model", m.name}, {"precision", kernels::name(p)}};
+    std::string said = fmt::format("{:<14} {:<6}", m.name, kernels::name(p));
+    if (options.only != "text") {
+      int same = 0;
+      for (size_t i = 0; i < std::size(kPrompts); ++i) {
+        const auto got = greedy(context, kPrompts[i]);
+        if (p == Precision::exact) exact.push_back(got);
+        same += got == exact[i];
+      }
+      row["same_prompts"] = same;
+      row["prompts"] = std::size(kPrompts);
+      said += fmt::format(" the same {} tokens for {} of {} prompts;", kGreedy, same,
+                          std::size(kPrompts));
     }
-    const double loss = mean_loss(*context.model, ids);
-    if (p == Precision::exact) exact_loss = loss;
-    const double ratio = std::exp(loss - exact_loss);
-    if (options.json)
-      fmt::print("{}\n", Json{{"bench", "precision"},
-                              {"model", m.name},
-                              {"precision", kernels::name(p)},
-                              {"same_prompts", same},
-                              {"prompts", std::size(kPrompts)},
-                              {"tokens", ids.size()},
-                              {"perplexity", std::exp(loss)},
-                              {"ratio", ratio}}
-                             .dump());
-    else
-      fmt::print(
-          "{:<14} {:<6} the same {} tokens for {} of {} prompts; perplexity of {} tokens "
-          "{:.4f}, {:+.4f}% of exact\n",
-          m.name, kernels::name(p), kGreedy, same, std::size(kPrompts), ids.size(), std::exp(loss),
-          100 * (ratio - 1));
+    if (options.only != "prompts") {
+      const double loss = mean_loss(*context.model, ids);
+      if (p == Precision::exact) exact_loss = loss;
+      const double ratio = std::exp(loss - exact_loss);
+      row["from"] = options.from;
+      row["tokens"] = ids.size() / kWindow * kWindow;
+      row["loss"] = loss;
+      row["perplexity"] = std::exp(loss);
+      row["ratio"] = ratio;
+      said += fmt::format(" {} tokens: loss {:.6f}, perplexity {:.4f}, {:+.4f}% of exact",
+                          ids.size() / kWindow * kWindow, loss, std::exp(loss), 100 * (ratio - 1));
+    }
+    fmt::print("{}\n", options.json ? row.dump() : said);
     std::fflush(stdout);
   }
 }
@@ -148,7 +155,10 @@ int main(int argc, char** argv) {
   CLI::App app("What each precision keeps of what the real models say.", "bench_precision");
   app.add_option("--text", options.text, "a text file")->required()->check(CLI::ExistingFile);
   app.add_option("--model", options.model, "only models whose name contains this");
+  app.add_option("--from", options.from, "first token of the text")->capture_default_str();
   app.add_option("--tokens", options.tokens, "of the text, at most")->capture_default_str();
+  app.add_option("--only", options.only, "one of the two parts: prompts or text")
+      ->check(CLI::IsMember({"prompts", "text"}));
   app.add_flag("--json", options.json, "one JSON object a line");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -66,8 +66,9 @@ void Comparison::tensor(const std::string& name, const mx::array& got, const mx:
     const double diff = std::abs(static_cast<double>(a[i]) - b[i]);
     squared += diff * diff;
     // written so that a NaN counts as outside and as the largest
-    if (!(diff <= r.max_abs)) r.max_abs = diff;
-    if (std::abs(b[i]) > tiny && !(diff / std::abs(b[i]) <= r.max_rel))
+    if (!(diff <= r.max_abs) && !std::isnan(r.max_abs)) r.max_abs = diff;
+    if (!(std::abs(b[i]) <= tiny) && !(diff / std::abs(b[i]) <= r.max_rel) &&
+        !std::isnan(r.max_rel))
       r.max_rel = diff / std::abs(b[i]);
     if (!(diff <= abs + rel * std::abs(b[i]))) ++outside;
   }

@@ -1,22 +1,28 @@
 #include "golden/runner.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "golden/kinds.h"
 
 namespace mlxcpp::golden {
 
+namespace {
+
+// A NaN is the largest.
+double larger(double a, double b) { return std::isnan(a) || a >= b ? a : b; }
+
+}  // namespace
+
 double Result::max_abs() const {
   double m = 0;
-  for (const auto& t : tensors)
-    if (!(t.max_abs <= m)) m = t.max_abs;
+  for (const auto& t : tensors) m = larger(m, t.max_abs);
   return m;
 }
 
 double Result::max_rel() const {
   double m = 0;
-  for (const auto& t : tensors)
-    if (!(t.max_rel <= m)) m = t.max_rel;
+  for (const auto& t : tensors) m = larger(m, t.max_rel);
   return m;
 }
 

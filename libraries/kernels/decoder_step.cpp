@@ -14,6 +14,7 @@
 #include "kernels/quant_ops.h"
 #include "kernels/rows.h"
 #include "kernels/step_parts.h"
+#include "kernels/step_rows.h"
 
 namespace mlxcpp::kernels {
 namespace {
@@ -167,6 +168,18 @@ std::optional<LayerPlan::Heads> LayerPlan::heads() const {
   return std::nullopt;
 }
 
+int max_step_rows(const LayerPlan& plan) {
+  const LayerPart& p = plan.part();
+  const auto quantised = [](const std::vector<LinearPart>& all) {
+    return std::all_of(all.begin(), all.end(),
+                       [](const LinearPart& w) { return w.quantized.has_value(); });
+  };
+  const bool many = p.attention && quantised(p.attention->qkv) && p.attention->out.quantized &&
+                    (!p.mlp || (quantised(p.mlp->in) && p.mlp->down.quantized && !p.mlp->cutoff)) &&
+                    !p.moe && !p.altup;
+  return many ? kPromptRows : kStepRows;
+}
+
 // ---- Steps ----
 
 // What attention gets, in the room until the next step.
@@ -180,12 +193,12 @@ StepHeads LayerPlan::Prepared::project(const Step& s, const float* normed) const
              D = static_cast<size_t>(p.head_dim);
   const size_t m = static_cast<size_t>(s.batch) * s.length, ld = (p.shared ? H : H + 2 * G) * D;
   Input in(normed, m, hidden, s.precision, room.input);
-  float* qkv = room.qkv.reserve(m * ld);
+  float* qkv = room.qkv.fit(m * ld);
   multiply(attention->qkv, in, qkv, ld);
   if (p.shared) return {{qkv, ld, D}, {}, {}};
   if (!p.grouped) return {{qkv, ld, D}, {qkv + H * D, ld, D}, {qkv + (H + G) * D, ld, D}};
   const size_t queries = H / G, group = (queries + 2) * D;  // of each key head
-  float* q = room.queries.reserve(m * H * D);
+  float* q = room.queries.fit(m * H * D);
   for (size_t i = 0; i < m; ++i)
     for (size_t g = 0; g < G; ++g)
       std::memcpy(q + (i * H + g * queries) * D, qkv + i * ld + g * group,
@@ -224,7 +237,7 @@ void LayerPlan::Prepared::run_attention(const Step& s, const float* normed, cons
   parallel_for(m, row_grain(width), [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) turn(s, heads, i);
   });
-  float* attended = room.attended.reserve(m * width);
+  float* attended = room.attended.fit(m * width);
   attend(heads, attended);
   if (attention->out_norm) attention->out_norm->rows(attended, attended, m, width);
   Input in(attended, m, width, s.precision, room.inner);
@@ -240,7 +253,7 @@ void LayerPlan::run(const Step& s, const Attend& attend) const {
       Step inner = s;
       inner.x = inner.residual = x;
       const float* normed = p.normed(inner);
-      float* h = room.between.reserve(m * p.hidden);
+      float* h = room.between.fit(m * p.hidden);
       p.run_attention(inner, normed, attend, h);
       p.altup->add_laurel(normed, h, m, p.hidden, s.precision);
       p.mlp->run(h, h, y, m, p.hidden, s.precision);
@@ -253,7 +266,7 @@ void LayerPlan::run(const Step& s, const Attend& attend) const {
   };
   if (!p.attention && !p.latent) return feed_forward(s.x, s.residual);
   const bool alone = !p.mlp && !p.moe;
-  float* h = alone ? s.y : room.between.reserve(m * p.hidden);
+  float* h = alone ? s.y : room.between.fit(m * p.hidden);
   p.latent ? p.latent->run(s, attend, p.hidden, h) : p.run_attention(s, p.normed(s), attend, h);
   if (!alone) feed_forward(p.part.side_by_side ? s.x : h, h);
 }

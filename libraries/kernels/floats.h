@@ -20,10 +20,19 @@ class Floats {
     }
     return data_.get();
   }
+  // reserve(), which gives back what a far larger need has left: for room that a thread keeps.
+  float* fit(size_t n) {
+    if (size_ > kKept && n < size_ / 16) {
+      data_.reset();
+      size_ = 0;
+    }
+    return reserve(n);
+  }
   float* data() const { return data_.get(); }
 
  private:
   static constexpr std::align_val_t kLine{64};
+  static constexpr size_t kKept = size_t{1} << 16;
   struct Delete {
     void operator()(float* p) const { ::operator delete(p, kLine); }
   };

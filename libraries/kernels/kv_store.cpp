@@ -15,6 +15,7 @@
 #include "kernels/kv_transfer.h"
 #include "kernels/quant_ops.h"
 #include "kernels/rows.h"
+#include "kernels/step_rows.h"
 #include "kernels/thread_pool.h"
 
 namespace mlxcpp::kernels {
@@ -47,7 +48,9 @@ struct Transfer {
 
 int grown(const KvStep& step, int slots) {
   if (step.capacity <= slots) return slots;
-  const int wanted = std::max((step.capacity + 255) / 256 * 256, slots + slots / 2);
+  // With room for what follows a prompt, so that its first answer does not move all of it. Slots
+  // that nothing was written to are not resident.
+  const int wanted = std::max((step.capacity + 128 + 255) / 256 * 256, slots + slots / 2);
   return step.limit > 0 ? std::min(wanted, step.limit) : wanted;
 }
 
@@ -367,8 +370,9 @@ class CpuKvStore final : public KvStoreBase {
                                       const std::optional<StepRope>& rope,
                                       const AttentionOptions& o) override {
     const LayerPlan::Heads p = *plan->heads();
+    const int64_t rows = x.ndim() == 3 ? int64_t{x.shape(0)} * x.shape(1) : 0;
     const bool fits = x.ndim() == 3 && x.dtype() == mx::float32 && x.size() > 0 &&
-                      x.shape(0) * x.shape(1) <= kStepRows && x.shape(2) == plan->width() &&
+                      rows <= max_step_rows(*plan) && x.shape(2) == plan->width() &&
                       fits_tokens(per_layer, x, plan->per_layer()) && !o.mask && !o.sinks &&
                       o.window.value_or(1) >= 1 && o.softcap >= 0.0f;
     const KvGeometry geometry{fits ? x.shape(0) : 0, p.kv_heads, p.key_dim, p.value_dim,

@@ -45,8 +45,8 @@ void MlpPlan::run(const float* x, const float* residual, float* y, size_t m, siz
 void MlpPlan::multiply(Input& x, float* y, Precision precision) const {
   for (const Linear& w : in) x.prepare(w);
   const size_t m = x.m(), width = down.cols;
-  float* gate = room.gate.reserve(m * width);
-  float* up = room.up.reserve(m * width);
+  float* gate = room.gate.fit(m * width);
+  float* up = room.up.fit(m * width);
   const bool gated = is_gated(activation), together = gated && in.size() == 1;
   const auto activate_row = [&](float* row, size_t at, size_t n) {
     activate(activation, row, gated ? up + at : row, n);
@@ -54,7 +54,7 @@ void MlpPlan::multiply(Input& x, float* y, Precision precision) const {
   const Linear& first = in[0];
   const size_t units = together ? width : first.units();
   const size_t work = first.cols * m * (gated ? 2 : 1) * (width / units);
-  parallel_for(units, quant::chunk_rows(units, work), [&](size_t begin, size_t end) {
+  parallel_for(units, quant::chunk_rows(units, work, m), [&](size_t begin, size_t end) {
     x.multiply(first, begin, end, gate, width);
     if (together)
       x.multiply(first, width + begin, width + end, up - width, width);

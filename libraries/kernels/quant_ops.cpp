@@ -9,6 +9,7 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/decoder_step.h"
 #include "kernels/isa.h"
 #include "kernels/linear.h"
 #include "kernels/precision.h"
@@ -32,12 +33,23 @@ Planes planes_for(const QuantType& type, Precision p) {
   return p == Precision::fast ? Planes::one : Planes::two;
 }
 
-// Large enough to be worth handing out, and several for each thread where there is enough work.
-size_t chunk_rows(size_t rows, size_t work_per_row) {
+// Large enough to be worth handing out, and several for each thread where there is enough work. Of
+// sizes up to twice as small the one with which all threads end soonest: 9 chunks keep one of two
+// threads busy for 5.
+size_t chunk_rows(size_t rows, size_t work_per_row, size_t m) {
+  if (rows == 0) return 1;
+  // Lines of results are not shared, nor panels of weights left half empty.
+  const size_t unit = m > kStepRows && isa() == Isa::avx512 ? 32 : 16;
+  const auto parts = [](size_t n, size_t of) { return (n + of - 1) / of; };
   const size_t threads = num_threads();
   const size_t per_thread = rows * work_per_row / threads >> 16;
-  const size_t chunks = threads * std::clamp<size_t>(per_thread, 1, 8);
-  return ((rows - 1) / chunks / 32 + 1) * 32;
+  const size_t largest = parts(rows, threads * std::clamp<size_t>(per_thread, 1, 8) * unit) * unit;
+  size_t best = largest, best_end = parts(parts(rows, largest), threads) * largest;
+  for (size_t size = largest - unit; size > 0 && 2 * size >= largest; size -= unit) {
+    const size_t end = parts(parts(rows, size), threads) * size;
+    if (end < best_end) best = size, best_end = end;
+  }
+  return best;
 }
 
 mx::array dense(const mx::array& a, mx::Stream s) {
@@ -284,9 +296,10 @@ class QuantizedMatmul final : public ProductPrimitive {
     encoder.dispatch([w, p] {
       uint8_t* packed = packed_scratch.get(p.m * p.packed_bytes(w.first));
       p.pack(w.first, nullptr, packed);
-      parallel_for(w.rows, chunk_rows(w.rows, w.first.cols * p.m), [&](size_t begin, size_t end) {
-        p.multiply(w.first, packed, 0, p.m, nullptr, begin, end, w.rows);
-      });
+      parallel_for(w.rows, chunk_rows(w.rows, w.first.cols * p.m, p.m),
+                   [&](size_t begin, size_t end) {
+                     p.multiply(w.first, packed, 0, p.m, nullptr, begin, end, w.rows);
+                   });
       packed_scratch.trim();
     });
   }
@@ -352,7 +365,7 @@ class GatherQuantizedMatmul final : public ProductPrimitive {
       if (i == 0 || ids[order[i]] != ids[order[i - 1]]) segments.push_back({i, i});
       segments.back().last = i + 1;
     }
-    const size_t chunk = chunk_rows(w.rows, w.first.cols * p.m);
+    const size_t chunk = chunk_rows(w.rows, w.first.cols * p.m, p.m);
     const size_t chunks = (w.rows - 1) / chunk + 1;
     parallel_for(segments.size() * chunks, 1, [&](size_t begin, size_t end) {
       for (size_t i = begin; i < end; ++i) {

@@ -27,7 +27,7 @@ Planes planes_for(const QuantType& type, Precision p);
 Matrix matrix_of(const QuantizedMatrix& w);
 // The array itself, or a dense copy that the stream makes before what is dispatched next.
 mx::array dense(const mx::array& a, mx::Stream s);
-// Weight rows per chunk of a parallel loop.
-size_t chunk_rows(size_t rows, size_t work_per_row);
+// Weight rows per chunk of a parallel loop for m rows of activations.
+size_t chunk_rows(size_t rows, size_t work_per_row, size_t m);
 
 }  // namespace mlxcpp::kernels::quant

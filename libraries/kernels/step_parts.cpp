@@ -39,7 +39,7 @@ void Norm::rows(const float* x, float* y, size_t m, size_t n) const {
 
 const float* Frame::normed(const float* x, size_t m, size_t n, Floats& room) const {
   if (!before) return x;
-  float* y = room.reserve(m * n);
+  float* y = room.fit(m * n);
   before->rows(x, y, m, n);
   return y;
 }
@@ -153,7 +153,7 @@ void Input::prepare(const QuantType& type, const quant::Matrix& w) {
   const auto planes = quant::planes_for(type, precision_);
   const auto& loops = quant::loops();
   const size_t stride = loops.packed_bytes(w, planes);
-  auto* out = reinterpret_cast<uint8_t*>(room_.at(forms_).reserve(m_ * stride / 4));
+  auto* out = reinterpret_cast<uint8_t*>(room_.at(forms_).fit(m_ * stride / 4));
   parallel_for(m_, std::max<size_t>(1, 8192 / k_), [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i)
       loops.pack(w, planes, x_ + i * k_, quant::Number::f32, out + i * stride);
@@ -225,7 +225,7 @@ void multiply(const std::vector<Linear>& weights, Input& in, float* y, size_t ld
     rows += w.rows;
   }
   const size_t work = weights.front().cols * in.m() * (rows / units);
-  parallel_for(units, quant::chunk_rows(units, work), [&](size_t begin, size_t end) {
+  parallel_for(units, quant::chunk_rows(units, work, in.m()), [&](size_t begin, size_t end) {
     size_t first = 0;
     float* to = y;
     for (const Linear& w : weights) {
@@ -240,7 +240,7 @@ void multiply(const std::vector<Linear>& weights, Input& in, float* y, size_t ld
 void multiply(const Linear& w, Input& in, float* y) {
   in.prepare(w);
   const size_t work = w.cols * in.m() * (w.rows / w.units());
-  parallel_for(w.units(), quant::chunk_rows(w.units(), work),
+  parallel_for(w.units(), quant::chunk_rows(w.units(), work, in.m()),
                [&](size_t begin, size_t end) { in.multiply(w, begin, end, y, w.rows); });
 }
 

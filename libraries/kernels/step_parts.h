@@ -132,7 +132,7 @@ void activate(Activation activation, float* gate, const float* up, size_t n);
 // f(job, begin, end) over the rows [0, rows) of each of `jobs` jobs, in chunks.
 template <class F>
 void for_chunks(size_t jobs, size_t rows, size_t work_per_row, F&& f) {
-  const size_t chunk = quant::chunk_rows(rows * jobs, work_per_row);
+  const size_t chunk = quant::chunk_rows(rows * jobs, work_per_row, 1);
   const size_t chunks = (rows - 1) / chunk + 1;
   parallel_for(jobs * chunks, 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
@@ -153,6 +153,7 @@ void rotate(const LayerPlan::Step& s, size_t token, std::initializer_list<Turned
 // What a plan was made of, as numbers.
 class Signature {
  public:
+  Signature() { numbers_.reserve(192); }
   void number(int n) { numbers_.push_back(static_cast<uintptr_t>(n)); }
   void number(float x);
   void address(const void* p) { numbers_.push_back(reinterpret_cast<uintptr_t>(p)); }

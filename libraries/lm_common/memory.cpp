@@ -89,11 +89,13 @@ size_t peak_resident_memory() {
 }
 
 MemoryStats memory_stats() {
+  const size_t resident = resident_memory();
   return {.active = mx::get_active_memory(),
           .cache = mx::get_cache_memory(),
           .peak = mx::get_peak_memory(),
-          .resident = resident_memory(),
-          .peak_resident = peak_resident_memory()};
+          .resident = resident,
+          // The kernel's own highest lags behind a little.
+          .peak_resident = std::max(resident, peak_resident_memory())};
 }
 
 MemoryForecast memory_forecast(const Json& config, size_t weight_bytes, int kv_element_bytes,

@@ -45,8 +45,6 @@ const ModelConfiguration& ModelPresets::at(std::string_view name) const {
 ModelConfiguration ModelPresets::configuration(const std::string& name) const {
   if (const ModelConfiguration* preset = find(name)) return *preset;
   if (std::filesystem::exists(name)) return {.id = name};
-  if (name.starts_with('/') || name.starts_with('.') || name.ends_with(".gguf"))
-    throw Error("{}: no such file or folder", name);
   const auto at_sign = name.find('@');
   const std::string id = name.substr(0, at_sign);
   if (const ModelConfiguration* preset = find(id)) {  // at a revision of its own
@@ -54,7 +52,10 @@ ModelConfiguration ModelPresets::configuration(const std::string& name) const {
     c.revision = name.substr(at_sign + 1);
     return c;
   }
-  if (id.find_first_of("/:") == std::string::npos) return at(name);  // throws
+  if (id.find_first_of("/:") == std::string::npos) {
+    if (id.ends_with(".gguf")) throw Error("{}: no such file", name);
+    return at(name);  // throws
+  }
   return {.id = name};
 }
 

@@ -28,11 +28,17 @@ void refuse_what_has_no_form(const Json& config) {
         "it cannot be written");
 }
 
-void dequantize_layers(nn::Module& model, mx::Dtype dtype, bool all) {
+// The dtype in which MLX dequantises; bfloat16 for what was a GGUF block.
+mx::Dtype float_dtype(const kernels::QuantizedMatrix& matrix) {
+  return matrix.type.mode == kernels::QuantMode::affine ? matrix.scales->dtype() : mx::bfloat16;
+}
+
+void dequantize_layers(nn::Module& model, std::optional<mx::Dtype> dtype, bool all) {
   std::vector<std::pair<std::string, std::unique_ptr<nn::Module>>> layers;
   model.for_each_module([&](const std::string& path, nn::Module& layer) {
     const auto* q = dynamic_cast<const nn::QuantizedLayer*>(&layer);
-    if (q && (all || q->matrix().type.is_gguf())) layers.emplace_back(path, q->dequantized(dtype));
+    if (q && (all || q->matrix().type.is_gguf()))
+      layers.emplace_back(path, q->dequantized(dtype.value_or(float_dtype(q->matrix()))));
   });
   for (auto& [path, layer] : layers) model.replace(path, std::move(layer));
 }
@@ -143,7 +149,7 @@ void write_model(const fs::path& folder, ModelContext& context, const ModelFiles
                 kernels::name(options.quantize->mode));
 
   const bool all = options.dequantize || options.quantize;
-  dequantize_layers(model, options.dtype.value_or(mx::bfloat16), all);
+  dequantize_layers(model, options.dtype, all);
   restore_row_order(model, config);
   if (options.dtype) model.cast(*options.dtype);
   if (options.quantize)

@@ -9,8 +9,8 @@
 namespace mlxcpp {
 
 struct WriteModelOptions {
-  // Of the parameters that are not quantised; none: as they are, and bfloat16 for what was a GGUF
-  // block.
+  // Of the parameters that are not quantised; none: as they are. What was quantised then has the
+  // dtype of its scales, or bfloat16 where these are none of MLX's affine type.
   std::optional<mx::Dtype> dtype = {};
   // MLX's types alone: every layer that its groups fit. What is quantised already is made float
   // first.

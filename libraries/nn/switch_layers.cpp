@@ -10,9 +10,11 @@ using kernels::QuantType;
 
 mx::array expert_linear(const mx::array& x, const mx::array& weight, const mx::array& experts,
                         bool sorted) {
-  return mx::squeeze(mx::gather_mm(mx::expand_dims(x, 1), mx::swapaxes(weight, -1, -2),
-                                   std::nullopt, experts, sorted),
-                     1);
+  // Neither a view nor expand_dims: on GPUs the sorted gather_mm of MLX 0.32 takes the stride of
+  // the new axis for that of the rows (ml-explore/mlx #4253).
+  const auto rows = mx::reshape(mx::contiguous(x), {x.shape(0), 1, x.shape(1)});
+  return mx::squeeze(
+      mx::gather_mm(rows, mx::swapaxes(weight, -1, -2), std::nullopt, experts, sorted), 1);
 }
 
 SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts, bool with_bias)

@@ -75,6 +75,25 @@ TEST_F(AdapterOption, IsOnTheAnswer) {
   }
 }
 
+TEST_F(AdapterOption, IsOnATrace) {
+  const auto logits = [&](const std::string& options) {
+    const std::string file = (scratch / "trace.safetensors").string();
+    const test::Outcome outcome = run("trace --model '" + folder.path().string() +
+                                      "' --tokens 3,14,15 -o '" + file + "' " + options);
+    EXPECT_EQ(outcome.status, 0) << outcome.error;
+    return load_safetensors(file).at("logits");
+  };
+  ModelContext context =
+      load_model_context(ModelFiles{.folder = folder.path()}, llm::model_types());
+  LoraAdapter(kLlm / "llama-lora" / "adapter", context.config).load(*context.model);
+  Caches none;
+  const auto want =
+      context.model->logits(context.model->hidden(mx::array({3, 14, 15}, {1, 3}), none));
+  const auto with = logits("--adapter " + adapter("llama-lora"));
+  EXPECT_TRUE(mx::allclose(with, want, 1e-4, 1e-4).item<bool>());
+  EXPECT_FALSE(mx::allclose(logits(""), want, 1e-2, 1e-2).item<bool>());
+}
+
 TEST_F(AdapterOption, SwitchesInAChat) {
   const std::string lines =
       "printf 'Hello\\n/reset\\n/adapter two\\nHello\\n/reset\\n/adapter "

@@ -1,4 +1,6 @@
 // What the golden runner makes of fixtures that are not as they should be, or lie elsewhere.
+#include <cmath>
+
 #include "golden/kinds.h"
 #include "golden/runner.h"
 #include "tests/support/paths.h"
@@ -123,6 +125,19 @@ TEST_F(GoldenRunner, EmptyFolders) {
   EXPECT_THAT(test::error_of([&] { find_fixtures({folder.path()}); }), HasSubstr("no golden"));
   fs::create_directories(folder / "llm/llama");
   EXPECT_THAT(failed().reason, HasSubstr("empty folder"));
+}
+
+TEST_F(GoldenRunner, ANaNIsTheLargestDifference) {
+  const auto at = copy("llm/llama");
+  change(at / "golden.safetensors", [](Tensors& t) {
+    auto& logits = t.at("logits");
+    const auto first = mx::arange(static_cast<int>(logits.size())) == mx::array(0);
+    logits = mx::where(mx::reshape(first, logits.shape()), mx::array(std::nanf("")), logits);
+    logits.eval();
+  });
+  const Result result = failed();
+  EXPECT_TRUE(std::isnan(result.max_abs()) && std::isnan(result.max_rel()));
+  EXPECT_THAT(result.reason, HasSubstr("largest difference nan"));
 }
 
 TEST_F(GoldenRunner, NumbersAndTokensThatDiffer) {

@@ -504,7 +504,47 @@ TEST(LayerStep, OtherDtypesAndManyRows) {
   const auto cache = make_cache();
   const auto y = layer(normal({1, 1, 128}, 1, mx::float16), cache.get());
   EXPECT_FALSE(operations(y).contains("mlxcpp::LayerStep"));
+  EXPECT_FALSE(
+      operations(layer(normal({1, 9, 128}, 1), make_cache().get())).contains("mlxcpp::LayerStep"));
   EXPECT_THROW(layer(normal({1, 1, 64}, 1), make_cache().get()), Error);
+}
+
+// A prompt's rows go in a step too, where all weights are quantised.
+TEST(LayerStep, Prompts) {
+  const TestConfig c;
+  const AttentionOptions options{.qk_norm = QkNorm::rms, .window = 40, .rope = c.table()};
+  PreNormLayer<> before(c, gated_mlp(c), options);
+  SandwichLayer around(c, SandwichLayer::kGemma, gated_mlp(c), options);
+  ParallelLayer beside(c, gated_mlp(c), options);
+  const auto compare = [&](auto& layer, const char* what) {
+    randomise(layer);
+    nn::quantize_weights(layer, kernels::quant_type(QuantMode::affine, 64, 4));
+    const auto y = layer(normal({1, 70, 128}, 1), make_cache().get());
+    EXPECT_STREQ(y.primitive().name(), "mlxcpp::LayerStep") << what;
+    const std::pair<const char*, MakeCache> caches[] = {
+        {"growing", [] { return make_cache(); }},
+        {"rotating", [] { return make_cache({}, 40); }},
+        {"first tokens kept", [] { return make_cache({.max_size = 33}); }},
+        {"8 bits", [] { return make_cache({.bits = 8}); }},
+        {"chunked",
+         [] { return std::make_unique<AttentionCache>(KvLayout(KvLayout::Kind::chunked, 50)); }},
+    };
+    for (const auto& [cache, make] : caches)
+      compare_layer(layer, fmt::format("{}, {}", what, cache), make,
+                    {.lengths = {9, 70, 1, 64, 3, 30, 1}});
+    compare_layer(layer, fmt::format("{}, rows", what), [] { return make_cache(); },
+                  {.batch = 3, .lengths = {20, 1, 2, 300}});
+    const auto padded = []() -> std::unique_ptr<KVCache> {
+      return std::make_unique<AttentionCache>(KvLayout(), std::vector<int>{2, 0, 1});
+    };
+    compare_layer(layer, fmt::format("{}, padded rows", what), padded,
+                  {.batch = 3, .lengths = {20, 1, 2}});
+  };
+  compare(before, "norm before");
+  compare(around, "norm around");
+  compare(beside, "side by side");
+  const auto too_many = before(normal({1, 1025, 128}, 1), make_cache().get());
+  EXPECT_STRNE(too_many.primitive().name(), "mlxcpp::LayerStep");
 }
 
 }  // namespace

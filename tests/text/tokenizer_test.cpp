@@ -121,6 +121,34 @@ TEST_P(Golden, ThreadsShareOne) {
   for (std::thread& thread : threads) thread.join();
 }
 
+// Tokens that end one character and begin the next, in a row: no place between tokens is one
+// between characters.
+TEST(StreamingDetokenizer, CharactersThatTokensDoNotEndAt) {
+  const test::TempFolder folder;
+  folder.write("tokenizer.json",
+               R"({"model": {"type": "BPE", "vocab": {"æ": 0, "Ĺ": 1, "¥æ": 2, "¥": 3},
+      "merges": []}, "decoder": {"type": "ByteLevel", "add_prefix_space": false,
+      "trim_offsets": false, "use_regex": false}})");
+  const auto tokenizer = Tokenizer::from_folder(folder.path());
+  std::vector<int> ids = {0};
+  for (int i = 0; i < 30; ++i) ids.insert(ids.end(), {1, 2});
+  const std::string sun = "\xE6\x97\xA5";
+
+  StreamingDetokenizer stream(tokenizer);
+  EXPECT_EQ(stream.add(0), "");
+  for (int i = 0; i < 30; ++i) {
+    EXPECT_EQ(stream.add(1), "");
+    EXPECT_EQ(stream.add(2), sun) << i;
+  }
+  EXPECT_EQ(stream.finish(), kReplacement);  // the half that is left
+
+  StreamingDetokenizer whole(tokenizer);
+  std::string text;
+  ids.insert(ids.end(), {1, 3});
+  for (const int id : ids) text += whole.add(id);
+  EXPECT_EQ(text + whole.finish(), tokenizer->decode(ids));
+}
+
 INSTANTIATE_TEST_SUITE_P(, Golden, ::testing::ValuesIn(golden_folders()),
                          [](const auto& info) { return info.param.filename().string(); });
 

@@ -190,15 +190,15 @@ TEST_F(ImageTool, ImageToImage) {
   const auto weak = image("b.png", "--strength 0.01 --input '" + input + "'");
   EXPECT_THAT(weak.out, HasSubstr("step 1/1")) << "one step at least";
 
-  const auto fault = [&](const std::string& more) {
+  const auto fault = [&](const std::string& more, int status = 1) {
     const auto outcome = image("no.png", more);
-    EXPECT_EQ(outcome.status, 1) << more;
+    EXPECT_EQ(outcome.status, status) << more;
     EXPECT_FALSE(std::filesystem::exists(folder / "no.png"));
     return outcome.out;
   };
-  EXPECT_THAT(fault("--strength 0 --input '" + input + "'"), HasSubstr("--strength"));
+  EXPECT_THAT(fault("--strength 0 --input '" + input + "'", 2), HasSubstr("--strength"));
   EXPECT_THAT(fault("--strength 1e-300 --input '" + input + "'"), HasSubstr("1000 timesteps"));
-  EXPECT_THAT(fault("--strength 1.5 --input '" + input + "'"), HasSubstr("--strength"));
+  EXPECT_THAT(fault("--strength 1.5 --input '" + input + "'", 2), HasSubstr("--strength"));
   EXPECT_THAT(fault("--max-edge 60 --input '" + input + "'"), HasSubstr("60 a side"));
   EXPECT_THAT(fault("--input /no/such/picture.png"), HasSubstr("/no/such/picture.png"));
   EXPECT_THAT(fault("--input '" + (test::golden_folder() / "sd/sd21/golden.json").string() + "'"),
@@ -282,19 +282,22 @@ TEST_F(ImageTool, ADecoderThatDoesNotFitIsRefusedBeforeTheFirstStep) {
 
 // Seen before anything is loaded or computed.
 TEST_F(ImageTool, Faults) {
-  const auto fault = [&](const std::string& more, const std::string& model = "sd21") {
+  const auto fault = [&](const std::string& more, const std::string& model = "sd21",
+                         int status = 1) {
     const auto outcome = run(text("a.png", more, model));
-    EXPECT_EQ(outcome.status, 1) << more;
+    EXPECT_EQ(outcome.status, status) << more;
     EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1) << outcome.out;
     EXPECT_THAT(outcome.out, Not(HasSubstr("step 1")));
     return outcome.out;
   };
-  EXPECT_THAT(fault("--steps 0"), HasSubstr("steps: at least 1"));
-  EXPECT_THAT(fault("--image-count 0"), HasSubstr("image count"));
-  EXPECT_THAT(fault("--image-count 2 --rows 3"), HasSubstr("--rows"));
-  EXPECT_THAT(fault("--latent-width 0"), HasSubstr("latent size"));
-  EXPECT_THAT(fault("--cfg nan"), HasSubstr("cfg"));
-  EXPECT_THAT(fault("--tile 1"), HasSubstr("--tile"));
+  const auto usage = [&](const std::string& more) { return fault(more, "sd21", 2); };
+  EXPECT_THAT(usage("--steps 0"), HasSubstr(" --steps: at least 1"));
+  EXPECT_THAT(usage("--image-count 0"), HasSubstr(" --image-count: expected 1"));
+  EXPECT_THAT(usage("--image-count 2 --rows 3"), HasSubstr(" --rows: expected 1 to 2"));
+  EXPECT_THAT(usage("--latent-width 0"), HasSubstr(" --latent-width, --latent-height: expected 1"));
+  EXPECT_THAT(usage("--latent-width 16384 --latent-height 16384"), HasSubstr("1048576 in all"));
+  EXPECT_THAT(usage("--cfg nan"), HasSubstr(" --cfg: expected a number"));
+  EXPECT_THAT(usage("--tile 1"), HasSubstr(" --tile: expected"));
   EXPECT_THAT(fault("--steps 1001"), HasSubstr("1000 timesteps"));
   EXPECT_THAT(fault("--output ."), HasSubstr("it is a folder"));
   const auto pipe = folder / "pipe";  // stands for /dev/null, which must not be replaced either

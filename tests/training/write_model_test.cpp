@@ -55,6 +55,18 @@ TEST(WriteModel, FloatIsTheSame) {
   EXPECT_TRUE(again.tokenizer->has_chat_template());
 }
 
+// Not bfloat16, which has fewer bits than the scales.
+TEST(WriteModel, DequantisedWeightsHaveTheDtypeOfTheirScales) {
+  const TempFolder folder;
+  const fs::path from = folder_of(folder, "llama");
+  ModelContext c = load(from);
+  write_model(folder / "q4", c, {from, {}}, {.quantize = kernels::QuantType{.group_size = 32}});
+  ModelContext quantised = load(folder / "q4");
+  nn::dequantize_weights(*c.model, mx::float32);
+  write_model(folder / "float", quantised, {folder / "q4", {}}, {.dequantize = true});
+  EXPECT_LT(difference(logits(c), logits(load(folder / "float"))), 1e-4);
+}
+
 TEST(WriteModel, QuantisesAndDequantises) {
   const TempFolder folder;
   const fs::path from = folder_of(folder, "llama");

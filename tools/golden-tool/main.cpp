@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "golden/runner.h"
+#include "support/options.h"
 #include "support/program.h"
 
 using namespace mlxcpp;
@@ -29,18 +30,17 @@ int main(int argc, char** argv) {
   CLI::App app("Compares every golden fixture below the folders with what its reference computed.",
                "golden-tool");
   std::vector<std::filesystem::path> roots;
-  std::string precision = "exact";
+  tools::ComputeOptions compute;
+  compute.precision = "exact";
   bool list = false;
   app.add_option("DIR", roots, "folders to search, or single fixtures")->required();
-  app.add_option("--precision", precision, "of quantised weights: fast, high or exact")
-      ->check(CLI::IsMember({"fast", "high", "exact"}))
-      ->capture_default_str();
+  compute.add(app);
   app.add_flag(
       "--list", list,
       "print every tensor compared: largest absolute and relative difference, and the bound");
   return tools::run_program(app, argc, argv, [&] {
-    mlx::core::set_default_device(mlx::core::Device::cpu);
-    const golden::Options options{.precision = *kernels::precision_from_name(precision)};
+    compute.apply();
+    const golden::Options options{.precision = compute.kernel_precision()};
     int counts[3] = {};
     for (const auto& fixture : golden::find_fixtures(roots)) {
       const auto result = golden::run(fixture, options);

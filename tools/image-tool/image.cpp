@@ -51,7 +51,8 @@ Command add_image_to_image(CLI::App& app) {
   o->add(app, false);
   return [o] {
     if (!(o->strength > 0 && o->strength <= 1))
-      throw Error("--strength: expected above 0 and at most 1, found {}", o->strength);
+      throw CLI::ValidationError(
+          fmt::format("--strength: expected above 0 and at most 1, found {}", o->strength));
     auto parameters = o->parameters();
     o->check(parameters);
     const auto input = read_input(o->input, o->max_edge);

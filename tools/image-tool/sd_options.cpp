@@ -10,6 +10,22 @@
 
 namespace mlxcpp::tools {
 
+namespace {
+
+// What sd::check says, with the option's name in the place of the parameter's.
+std::string by_option(const std::string& message) {
+  for (const auto& [parameter, option] :
+       {std::pair("latent size:", "--latent-width, --latent-height:"),
+        {"image count:", "--image-count:"},
+        {"steps:", "--steps:"},
+        {"cfg:", "--cfg:"}})
+    if (message.starts_with(parameter))
+      return option + message.substr(std::string_view(parameter).size());
+  return message;
+}
+
+}  // namespace
+
 void SdOptions::add(CLI::App& app, bool with_size) {
   app.add_option("--model", model,
                  "base, sdxl-turbo, a model of the hub, a diffusers folder, or a .safetensors file")
@@ -78,10 +94,15 @@ sd::EvaluateParameters SdOptions::parameters() const {
 }
 
 void SdOptions::check(const sd::EvaluateParameters& p) const {
-  sd::check(p);
+  try {
+    sd::check(p);
+  } catch (const Error& e) {
+    throw CLI::ValidationError(by_option(e.what()));
+  }
   if (rows < 1 || rows > image_count)
-    throw Error("--rows: expected 1 to {}, the number of pictures; found {}", image_count, rows);
-  if (tile == 1) throw Error("--tile: expected 0, or at least 2 latents; found 1");
+    throw CLI::ValidationError(fmt::format(
+        "--rows: expected 1 to {}, the number of pictures; found {}", image_count, rows));
+  if (tile == 1) throw CLI::ValidationError("--tile: expected 0, or at least 2 latents; found 1");
   sd::check_writable(output);
   if (!preview.empty()) sd::check_writable(preview);
 }

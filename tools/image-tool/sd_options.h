@@ -36,7 +36,8 @@ struct SdOptions {
   ComputeOptions compute;
 
   void add(CLI::App& app, bool with_size);
-  // Faults that can be seen before anything is fetched or loaded: numbers, files to be written.
+  // Faults that can be seen before anything is fetched or loaded: numbers (of usage), files to be
+  // written.
   void check(const sd::EvaluateParameters& parameters) const;
   // The preset's values where none were given.
   sd::EvaluateParameters parameters() const;

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "adapters/lora_adapter.h"
 #include "llm-tool/commands.h"
 #include "support/program.h"
 #include "vlm/registry.h"
@@ -15,6 +16,7 @@ struct TraceOptions {
   CommonOptions common;
   std::string prompt;
   std::vector<int> tokens;
+  std::string adapter;  // folder; "": none
   std::string output = "trace.safetensors";
 };
 
@@ -41,6 +43,7 @@ int run_trace(const TraceOptions& o) {
   const std::string prompt = read_prompt(o.prompt);
   const ModelContext context =
       interruptible([&](std::stop_token stop) { return load(o, std::move(stop)); });
+  if (!o.adapter.empty()) adapters::LoraAdapter(o.adapter, context.config).load(*context.model);
   const auto ids = o.tokens.empty() ? context.tokenizer->encode(prompt) : o.tokens;
   if (ids.empty()) throw Error("the prompt has no tokens");
   for (const int id : ids)
@@ -89,6 +92,7 @@ Command add_trace(CLI::App& app) {
   o->common.compute.add(app);
   app.add_option("-p,--prompt", o->prompt, "text, as it is; @FILE reads a file");
   app.add_option("--tokens", o->tokens, "token ids instead of a prompt")->delimiter(',');
+  app.add_option("--adapter", o->adapter, "folder of an adapter to lay on the model");
   app.add_option("-o,--output", o->output, "file to write")->capture_default_str();
   return [o] { return run_trace(*o); };
 }

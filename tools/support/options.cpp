@@ -73,7 +73,7 @@ DownloadOptions ModelOptions::download_options(bool quiet, std::stop_token stop)
 void GenerateOptions::add(CLI::App& app) {
   auto& p = parameters;
   app.add_option("-s,--system", system, "the system prompt");
-  app.add_option("-m,--max-tokens", p.max_tokens, "most tokens to generate")->capture_default_str();
+  app.add_option("-m,--max-tokens", p.max_tokens, "most tokens to generate")->default_str("100");
   app.add_option("-t,--temperature", p.temperature, "0: always the most likely token")
       ->capture_default_str();
   app.add_option("--top-p", p.top_p,

@@ -2,6 +2,7 @@
 
 #include <typeinfo>
 
+#include "kernels/step_rows.h"
 #include "llm/blocks/mlp.h"
 #include "llm/blocks/moe.h"
 #include "lm_common/kv_cache/layer_steps.h"
@@ -11,12 +12,12 @@
 namespace mlxcpp::llm {
 namespace {
 
-// Whether x may go through a step at all.
-bool allowed(const mx::array& x) {
+int64_t rows_of(const mx::array& x) { return int64_t{x.shape(0)} * x.shape(1); }
+
+// Whether x may go through a step of so many rows at all.
+bool allowed(const mx::array& x, int rows = kernels::kStepRows) {
   return !nn::detail::observer && mx::default_device() == mx::Device::cpu && x.ndim() == 3 &&
-         x.dtype() == mx::float32 && x.size() > 0 && x.shape(0) <= kernels::kStepRows &&
-         x.shape(1) <= kernels::kStepRows && x.shape(0) * x.shape(1) <= kernels::kStepRows &&
-         !x.is_tracer();
+         x.dtype() == mx::float32 && x.size() > 0 && rows_of(x) <= rows && !x.is_tracer();
 }
 
 // Parameters that a transform follows have no plan.
@@ -135,7 +136,7 @@ LayerStep::Result LayerStep::attend(const mx::array& x, KVCache* cache,
                                     const StepFrame& attention_frame, const nn::Layer& mlp,
                                     const StepFrame& mlp_frame, bool side_by_side) const {
   auto* steps = dynamic_cast<LayerSteps*>(cache);
-  if (!steps || !allowed(x)) return {};
+  if (!steps || !allowed(x, kernels::kPromptRows)) return {};
   kernels::LayerPart part;
   if (!attention.set_step_part(part)) return {};
   if (!set_step_frame(part.attention ? part.attention->frame : part.latent->frame, attention_frame))
@@ -150,7 +151,7 @@ LayerStep::Result LayerStep::attend(const mx::array& x, KVCache* cache,
   const auto call = attention.step_call(x.shape(1), *cache);
   if (!call) return {};
   const auto& plan = attention_.of(part);
-  if (!plan) return {};
+  if (!plan || rows_of(x) > kernels::max_step_rows(*plan)) return {};
   auto y = steps->layer_step(x, std::nullopt, plan, call->rope, call->options);
   const bool complete = y && whole;
   return {std::move(y), complete};

@@ -32,6 +32,17 @@ impl Detokenizer {
         if !all.ends_with('\u{fffd}') {
             return self.emit(tokenizer, self.pending.len(), text);
         }
+        // A token may end one character and begin the next: the whole ones need not wait, and a run
+        // of such tokens is never cut within a character.
+        let whole = text.trim_end_matches('\u{fffd}').len();
+        if whole > 0 {
+            let held = text[whole..].to_owned();
+            let text = self.emit(tokenizer, self.pending.len(), text[..whole].to_owned())?;
+            if let Some(said) = self.before_text.strip_suffix(&held) {
+                self.before_text.truncate(said.len());
+            }
+            return Ok(text);
+        }
         if self.pending.len() < MAX_PENDING {
             return Ok(String::new());
         }
