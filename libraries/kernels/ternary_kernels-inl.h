@@ -194,6 +194,18 @@ inline void take_apart(const uint8_t* codes, size_t n, uint8_t (*rows)[kTernaryB
   }
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Adds the sum of each vector to one of four sums.
+inline void add_totals(const __m256i (&s)[4], int64_t* sums) {
+  const __m256i halves =
+      _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
+  const __m128i totals =
+      _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  auto* to = reinterpret_cast<__m256i*>(sums);
+  _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_cvtepi32_epi64(totals)));
+}
+#endif
+
 // Adds the sums over n columns (whole steps) of codes times 128 * hi + lo, or times hi.
 template <bool Two>
 inline void add_dots(const uint8_t (*rows)[kTernaryBlock], const int8_t* hi, const int8_t* lo,
@@ -231,15 +243,13 @@ inline void add_dots(const uint8_t (*rows)[kTernaryBlock], const int8_t* hi, con
     }
   }
   const __m256i one = _mm256_set1_epi16(1);
+  __m256i s[4];
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    __m256i s = _mm256_madd_epi16(h[j], one);
-    if (Two) s = _mm256_add_epi32(_mm256_slli_epi32(s, 7), _mm256_madd_epi16(l[j], one));
-    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
-    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
-    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
-    sums[j] += _mm_cvtsi128_si32(t);
+    s[j] = _mm256_madd_epi16(h[j], one);
+    if (Two) s[j] = _mm256_add_epi32(_mm256_slli_epi32(s[j], 7), _mm256_madd_epi16(l[j], one));
   }
+  add_totals(s, sums);
 #else
   for (int j = 0; j < 4; ++j) {
     int32_t h = 0, l = 0;
@@ -249,6 +259,26 @@ inline void add_dots(const uint8_t (*rows)[kTernaryBlock], const int8_t* hi, con
     }
     sums[j] += Two ? 128 * h + l : h;
   }
+#endif
+}
+
+// The sums less what codes have too much (they are the values plus one), as floats times `scale`.
+inline void values_of(const int64_t* sums, const TernaryHead& head, float scale, float* y,
+                      size_t distance) {
+#if defined(__AVX2__)
+  // Beside 1.5 * 2^52 the bits of a double are those of a whole number.
+  const __m256d shift = _mm256_set1_pd(0x1.8p52);
+  const __m256i whole = _mm256_sub_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums)),
+                                         _mm256_set1_epi64x(head.sum));
+  const __m256d exact = _mm256_sub_pd(
+      _mm256_castsi256_pd(_mm256_add_epi64(whole, _mm256_castpd_si256(shift))), shift);
+  float out[4];
+  _mm_storeu_ps(out, _mm_mul_ps(_mm_set1_ps(scale),
+                                _mm_mul_ps(_mm_set1_ps(head.scale), _mm256_cvtpd_ps(exact))));
+  for (size_t j = 0; j < 4; ++j) y[j * distance] = out[j];
+#else
+  for (size_t j = 0; j < 4; ++j)
+    y[j * distance] = scale * (head.scale * static_cast<float>(sums[j] - head.sum));
 #endif
 }
 
@@ -273,10 +303,7 @@ void multiply_packed_rows(const uint8_t* packed, size_t m, const uint8_t* codes,
     for (size_t i = 0; i < count; ++i) {
       TernaryHead head;
       __builtin_memcpy(&head, packed + i * stride, sizeof head);
-      // Codes are the values plus one.
-      for (size_t j = 0; j < 4; ++j)
-        y[i * ldy + j * distance] =
-            scale * (head.scale * static_cast<float>(sums[i][j] - head.sum));
+      values_of(sums[i], head, scale, y + i * ldy, distance);
     }
   }
 }

@@ -19,9 +19,9 @@ using kernels::Rows;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// One row of the nucleus. In ascending order a token is kept when the sum up to it exceeds 1 - p;
-// that sum is at most n times its own probability, so all less likely than (1 - p) / n are out
-// unseen. For the others it is 1 less the sum of what is more likely.
+// One row of the nucleus: the most likely tokens, until their probabilities sum up to p, and what
+// is as likely as the last of them. What is less likely than it sums up to at most n times its own
+// probability, so all up to (1 - p) / n are out unseen.
 void nucleus_row(const float* x, float* y, size_t n, float p) {
   std::fill_n(y, n, -kInfinity);
   struct Candidate {
@@ -34,11 +34,10 @@ void nucleus_row(const float* x, float* y, size_t n, float p) {
     if (x[i] > least) candidates.push_back({x[i], static_cast<uint32_t>(i)});
   if (candidates.empty())  // not normalised, or p next to 0
     candidates.push_back({0, static_cast<uint32_t>(std::max_element(x, x + n) - x)});
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logprob > b.logprob || (a.logprob == b.logprob && a.index > b.index);
-  };
+  const auto better = [](const Candidate& a, const Candidate& b) { return a.logprob > b.logprob; };
   // The nucleus is mostly small: the best are sorted first, and more as long as they do not do.
   double mass = 0;  // of what is more likely
+  float last = kInfinity;
   for (size_t sorted = 0; sorted < candidates.size();) {
     const auto from = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
     sorted = std::min(candidates.size(), std::max<size_t>(64, 4 * sorted));
@@ -46,27 +45,23 @@ void nucleus_row(const float* x, float* y, size_t n, float p) {
     std::nth_element(from, to - 1, candidates.end(), better);
     std::sort(from, to, better);
     for (auto c = from; c != to; ++c) {
-      if (mass > 0 && mass >= p) return;  // the most likely always stays
+      if (mass > 0 && mass >= p && c->logprob != last) return;  // the most likely always stays
       y[c->index] = x[c->index];
+      last = c->logprob;
       mass += std::exp(static_cast<double>(c->logprob));
     }
   }
 }
 
 mx::array plain_nucleus(const mx::array& logprobs, float p) {
-  const mx::array order = mx::argsort(logprobs, -1);  // ascending
-  const mx::array sorted = mx::take_along_axis(mx::exp(logprobs), order, -1);
-  const mx::array mass = mx::cumsum(sorted, -1);
-  // Back to the order of the vocabulary.
-  const mx::array mass_of_token = mx::put_along_axis(mx::zeros_like(mass), order, mass, -1);
-  const int last = order.shape(-1) - 1;
-  mx::Shape low(order.ndim(), 0);
-  low.back() = last;
-  const mx::array best = mx::slice(order, low, order.shape());
-  // The most likely stays even where rounding leaves the total below 1 - p.
-  const mx::array removed = mx::put_along_axis(mx::less_equal(mass_of_token, mx::array(1.0f - p)),
-                                               best, mx::array(false), -1);
-  return mx::where(removed, mx::array(-kInfinity, logprobs.dtype()), logprobs);
+  const mx::array sorted = mx::sort(logprobs, -1);  // ascending
+  const mx::array probabilities = mx::exp(mx::astype(sorted, mx::float32));
+  const mx::array above = mx::cumsum(probabilities, -1, true, false);  // of what is more likely
+  const mx::array most = mx::array(p) * mx::sum(probabilities, -1, true);
+  // The most likely has nothing above it, so that one at least is left.
+  const mx::array dropped = mx::sum(mx::greater_equal(above, most), -1, true);
+  const mx::array least = mx::take_along_axis(sorted, dropped, -1);
+  return mx::where(mx::less(logprobs, least), mx::array(-kInfinity, logprobs.dtype()), logprobs);
 }
 
 class Nucleus final : public kernels::CpuPrimitive {

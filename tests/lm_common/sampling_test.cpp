@@ -52,10 +52,23 @@ TEST(Sampling, RowsAreIndependent) {
 
 // The same maths in plain MLX, on one thread.
 mx::array plainly_top_p(const mx::array& logprobs, float p) {
-  const mx::array order = mx::argsort(logprobs, -1);
-  const mx::array mass = mx::cumsum(mx::take_along_axis(mx::exp(logprobs), order, -1), -1);
-  const mx::array back = mx::put_along_axis(mx::zeros_like(mass), order, mass, -1);
-  return mx::where(mx::greater(back, mx::array(1.0f - p)), logprobs, mx::array(-INFINITY));
+  const mx::array sorted = mx::sort(logprobs, -1);
+  const mx::array above = mx::cumsum(mx::exp(sorted), -1, true, false);
+  const mx::array dropped = mx::sum(mx::greater_equal(above, mx::array(p)), -1, true);
+  const mx::array least = mx::take_along_axis(sorted, dropped, -1);
+  return mx::where(mx::less(logprobs, least), mx::array(-INFINITY), logprobs);
+}
+
+TEST(Sampling, NucleusKeepsWhatIsAsLikelyAsItsLast) {
+  const std::vector<float> values = {2, 1, 2, 0, 2, 1, 1};
+  const mx::array x = log_softmax(mx::array(values.data(), {1, 7}));
+  const auto kept = [&](float p) {
+    mx::array y = mx::astype(mx::isfinite(top_p(x, p)), mx::int32);
+    y.eval();
+    return std::vector<int>(y.data<int>(), y.data<int>() + y.size());
+  };
+  EXPECT_EQ(kept(0.01f), (std::vector<int>{1, 0, 1, 0, 1, 0, 0}));
+  EXPECT_EQ(kept(0.75f), (std::vector<int>{1, 1, 1, 0, 1, 1, 1}));
 }
 
 TEST(Sampling, NucleusEqualsSortingTheVocabulary) {
