@@ -263,6 +263,8 @@ class Children final : public Edge {
   }
   Children(const Children&) = delete;
   Children& operator=(const Children&) = delete;
+  // By hand: clang instantiates a defaulted one at once, and T may be only declared yet.
+  ~Children() override {}  // NOLINT(modernize-use-equals-default)
 
   template <class... A>
   T& emplace_back(A&&... a) {
