@@ -3,8 +3,8 @@
 // How many of 40 prompts are continued by the same 32 greedy tokens as in `exact`, and the
 // perplexity of a text (windows of 512 tokens, each token but a window's first one judged) as a
 // ratio to that of `exact`. A long text can be judged in pieces: each says its mean loss, and means
-// of pieces of equal length average. docs/kernels.md used lee_background.cor of PyPI's
-// gensim==4.3.3.
+// of pieces of equal length average. The text that docs/kernels.md names: lee_background.cor of
+// PyPI's gensim==4.3.3.
 #include <cmath>
 #include <cstdio>
 

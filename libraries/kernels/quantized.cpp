@@ -6,6 +6,7 @@
 #include <fmt/ostream.h>
 
 #include "core/error.h"
+#include "kernels/gather_rows.h"
 #include "kernels/quant_ops.h"
 
 namespace mlxcpp::kernels {
@@ -163,8 +164,7 @@ mx::array gather_quantized_matmul(const mx::array& x, const QuantizedMatrix& w,
         fmt::streamed(x.shape()), fmt::streamed(experts.dtype()), fmt::streamed(experts.shape()),
         w.weight.ndim());
   if (on_cpu()) return quant::gather_matmul_op(x, w, experts, cpu_stream());
-  // See nn::expert_linear.
-  const mx::array rows = mx::reshape(mx::contiguous(x), {x.shape(0), 1, x.shape(1)});
+  const mx::array rows = gather_rows(x);
   if (w.type.is_gguf())
     return mx::squeeze(mx::gather_mm(rows, mx::swapaxes(dequantize(w, x.dtype()), 1, 2),
                                      std::nullopt, experts, sorted),

@@ -1,6 +1,7 @@
 #include "nn/switch_layers.h"
 
 #include "kernels/activations.h"
+#include "kernels/gather_rows.h"
 #include "nn/init.h"
 
 namespace mlxcpp::nn {
@@ -10,11 +11,9 @@ using kernels::QuantType;
 
 mx::array expert_linear(const mx::array& x, const mx::array& weight, const mx::array& experts,
                         bool sorted) {
-  // Neither a view nor expand_dims: on GPUs the sorted gather_mm of MLX 0.32 takes the stride of
-  // the new axis for that of the rows (ml-explore/mlx #4253).
-  const auto rows = mx::reshape(mx::contiguous(x), {x.shape(0), 1, x.shape(1)});
-  return mx::squeeze(
-      mx::gather_mm(rows, mx::swapaxes(weight, -1, -2), std::nullopt, experts, sorted), 1);
+  return mx::squeeze(mx::gather_mm(kernels::gather_rows(x), mx::swapaxes(weight, -1, -2),
+                                   std::nullopt, experts, sorted),
+                     1);
 }
 
 SwitchLinear::SwitchLinear(int input_dims, int output_dims, int num_experts, bool with_bias)

@@ -31,7 +31,7 @@ struct AttentionOptions {
   bool output_bias = false;
   bool qkv_grouped = false;  // rows of a fused projection: of each key head its queries, key, value
   QkNorm qk_norm = QkNorm::none;
-  std::string output_norm = "";  // name of an RMS norm of what the output projection gets; "": none
+  std::string output_norm;  // name of an RMS norm of what the output projection gets; "": none
   std::optional<int> window;
   float softcap = 0.0f;
   std::shared_ptr<const nn::RoPE>

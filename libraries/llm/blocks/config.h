@@ -21,11 +21,11 @@ struct DecoderNames {
   // of attention
   std::string q_proj = "q_proj", k_proj = "k_proj", v_proj = "v_proj", o_proj = "o_proj",
               q_norm = "q_norm", k_norm = "k_norm";
-  std::string qkv_proj = "";  // one projection for all: rows of the queries, then keys, then values
+  std::string qkv_proj;  // one projection for all: rows of the queries, then keys, then values
   // of the MLP
   std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";
-  std::string gate_up_proj = "";  // both in one, rows of the gate first
-  std::string inner_norm = "";    // RMS norm of what down_proj gets; "": none
+  std::string gate_up_proj;  // both in one, rows of the gate first
+  std::string inner_norm;    // RMS norm of what down_proj gets; "": none
 };
 
 // The fields of config.json that nearly every decoder has, under their published names. A family's

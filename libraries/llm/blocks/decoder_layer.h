@@ -103,7 +103,8 @@ class SandwichLayer : public nn::Module {
     return norm ? &*norm : nullptr;
   }
   static std::unique_ptr<nn::RMSNorm> norm_unless_none(const char* name, const DecoderConfig& c) {
-    return *name == '\0' ? nullptr : make_norm<nn::RMSNorm>(c);
+    if (*name == '\0') return nullptr;
+    return make_norm<nn::RMSNorm>(c);
   }
 
   const LayerStep step_;

@@ -65,7 +65,7 @@ struct MoEOptions {
   bool shared_gate = false;          // the shared MLP's answer times sigmoid(gate(x)) (Qwen2-MoE)
   // Under which names checkpoints have the parts; no name: no such part.
   std::string gate = "gate", switch_mlp = "switch_mlp", shared_experts = "shared_experts",
-              shared_expert_gate = "shared_expert_gate", correction_bias = "";
+              shared_expert_gate = "shared_expert_gate", correction_bias;
 };
 
 // sum over the chosen experts of weight * expert(x), plus the shared experts' answer.

@@ -106,6 +106,7 @@ struct SmolLM3Config : LlamaConfig {
 
 struct Ernie45Config : WindowlessConfig {
   Ernie45Config() {
+    num_key_value_heads = 2;
     head_dim = 128;
     rms_norm_eps = 1e-5f;
     tie_word_embeddings = true;
@@ -115,6 +116,7 @@ struct Ernie45Config : WindowlessConfig {
 
   void fields(ConfigReader& v) {
     forget_if_null(v, "head_dim", head_dim);
+    forget_if_null(v, "num_key_value_heads", num_key_value_heads);
     WindowlessConfig::fields(v);
     bool use_bias = false;
     v.maybe("use_bias", use_bias);
