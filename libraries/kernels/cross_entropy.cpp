@@ -1,9 +1,15 @@
 #include "kernels/cross_entropy.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/floats.h"
+#include "kernels/linear.h"
 #include "kernels/primitive.h"
+#include "kernels/product_run.h"
 #include "kernels/row_kernels.h"
 #include "kernels/row_total.h"
 #include "kernels/rows.h"
@@ -91,6 +97,19 @@ class CrossEntropyGrad final : public CpuPrimitive {
   std::vector<mx::Shape> output_shapes(const Arrays& in) override { return {in[0].shape()}; }
 };
 
+// Of a row of n logits; read(i, m) gives m of them from i on.
+template <class Read>
+RowTotal total_of(size_t n, FloatType type, Read read) {
+  RowTotal total;
+  for (size_t i = 0; i < n; i += kRowPiece) {
+    const size_t m = std::min(kRowPiece, n - i);
+    float largest, sum;
+    row_kernels().max_and_sum_exp[static_cast<size_t>(type)](read(i, m), m, &largest, &sum);
+    total.add(largest, sum);
+  }
+  return total;
+}
+
 // logits [T, V], targets int32 [T] -> loss [T], stats f32 [T, 2].
 class CrossEntropy final : public CpuPrimitive {
  public:
@@ -111,22 +130,15 @@ class CrossEntropy final : public CpuPrimitive {
     const auto type = *float_type(in[0].dtype());
     for (auto& o : out) o.set_data(mx::allocator::malloc(o.nbytes()));
     auto& encoder = mx::cpu::get_command_encoder(stream());
-    encoder.dispatch([=, &kernels = row_kernels(), loss = out[0].data<std::byte>(),
-                      stats = out[1].data<float>()] {
+    encoder.dispatch([=, loss = out[0].data<std::byte>(), stats = out[1].data<float>()] {
       const size_t n = logits.length();
       std::vector<int32_t> room;
       const int32_t* target = targets_of(targets, n, room);
       parallel_for(logits.count(), row_grain(n), [&](size_t begin, size_t end) {
         RowBuffer buffer;
         for (size_t r = begin; r < end; ++r) {
-          RowTotal total;
-          for (size_t i = 0; i < n; i += kRowPiece) {
-            const size_t m = std::min(kRowPiece, n - i);
-            float largest, sum;
-            kernels.max_and_sum_exp[static_cast<size_t>(type)](logits.read(r, i, m, buffer), m,
-                                                               &largest, &sum);
-            total.add(largest, sum);
-          }
+          const RowTotal total =
+              total_of(n, type, [&](size_t i, size_t m) { return logits.read(r, i, m, buffer); });
           const auto log_sum = static_cast<float>(std::log(total.sum));
           stats[2 * r] = total.largest;
           stats[2 * r + 1] = static_cast<float>(total.sum);
@@ -156,7 +168,130 @@ class CrossEntropy final : public CpuPrimitive {
   }
 };
 
+// rows [T, K] times a number for each row [T].
+class ScaledRows final : public CpuPrimitive {
+ public:
+  explicit ScaledRows(mx::Stream s)
+      : CpuPrimitive(s, [](const Arrays&) -> Arrays {
+          throw Error("last_cross_entropy: there is no gradient of its gradient");
+        }) {}
+
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    const Rows rows(in[0]), factors(in[1]);
+    allocate_or_take(out[0], in[0]);
+    mx::cpu::get_command_encoder(stream()).dispatch([=, y = out[0].data<float>()] {
+      const size_t n = rows.length();
+      parallel_for(rows.count(), row_grain(n), [&](size_t begin, size_t end) {
+        RowBuffer buffer, factor_buffer;
+        for (size_t r = begin; r < end; ++r) {
+          const auto* x = static_cast<const float*>(rows.read(r, buffer));
+          const float f = *static_cast<const float*>(factors.read(0, r, 1, factor_buffer));
+          for (size_t i = 0; i < n; ++i) y[r * n + i] = x[i] * f;
+        }
+      });
+    });
+  }
+  const char* name() const override { return "mlxcpp::ScaledRows"; }
+  bool is_equivalent(const mx::Primitive&) const override { return true; }
+  std::vector<mx::Shape> output_shapes(const Arrays& in) override { return {in[0].shape()}; }
+};
+
+// x f32 [T, K], weight [V, K], targets int32 [T] -> loss [T], the gradient of each loss [T, K].
+class LastCrossEntropy final : public CpuPrimitive {
+ public:
+  explicit LastCrossEntropy(mx::Stream s) : CpuPrimitive(s, plain) {}
+
+  static Arrays plain(const Arrays& in) {
+    const auto weight = mx::astype(in[1], mx::float32);
+    const auto logits = mx::matmul(in[0], mx::transpose(weight));
+    const Arrays loss = CrossEntropy::plain({logits, in[2]});
+    const auto ones = mx::ones_like(loss[0]);
+    return {loss[0],
+            mx::matmul(CrossEntropyGrad::plain({logits, in[2], loss[1], ones})[0], weight)};
+  }
+
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    for (auto& o : out) o.set_data(mx::allocator::malloc(o.nbytes()));
+    const MatrixView weight{in[1].data<std::byte>(), *float_type(in[1].dtype()), in[1].strides(0),
+                            in[1].strides(1)};
+    mx::cpu::get_command_encoder(stream()).dispatch([=, x = Rows(in[0]), targets = Rows(in[2]),
+                                                     loss = out[0].data<float>(),
+                                                     dx = out[1].data<float>(),
+                                                     n = static_cast<size_t>(in[1].shape(0))] {
+      std::vector<int32_t> room;
+      const int32_t* target = targets_of(targets, n, room);
+      const size_t count = x.count(), k = x.length();
+      const size_t most = std::min(count, std::max(kLogits / n, kFewestRows));
+      const size_t blocks = (count + most - 1) / most;
+      const Floats logits(((count + blocks - 1) / blocks) * n), rows(most * k);
+      for (size_t b = 0; b < blocks; ++b) {
+        const size_t first = b * count / blocks, m = (b + 1) * count / blocks - first;
+        RowBuffer buffer;
+        for (size_t r = 0; r < m; ++r)
+          std::copy_n(static_cast<const float*>(x.read(first + r, buffer)), k, rows.data() + r * k);
+        sum_of_products_run({{dense(rows.data(), k), weight, k}}, nullptr, logits.data(),
+                            FloatType::f32, m, n);
+        parallel_for(m, 1, [&](size_t r, size_t) {
+          loss[first + r] = differentiate(logits.data() + r * n, n, target[first + r]);
+        });
+        sum_of_products_run({{dense(logits.data(), n), turned(weight), n}}, nullptr, dx + first * k,
+                            FloatType::f32, m, k);
+      }
+    });
+  }
+
+  Arrays vjp(const Arrays&, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    if (argnums != std::vector<int>{0})
+      throw Error("last_cross_entropy: there is a gradient with respect to x alone");
+    return {mx::array(outputs[1].shape(), mx::float32, std::make_shared<ScaledRows>(stream()),
+                      {outputs[1], cotangents[0]})};
+  }
+
+  const char* name() const override { return "mlxcpp::LastCrossEntropy"; }
+  bool is_equivalent(const mx::Primitive&) const override { return true; }
+  std::vector<mx::Shape> output_shapes(const Arrays& in) override {
+    return {in[2].shape(), in[0].shape()};
+  }
+
+ private:
+  static constexpr size_t kLogits = size_t{12} << 20;  // in memory at once: 48 MiB
+  static constexpr size_t kFewestRows = 64;            // even so
+
+  static MatrixView dense(const float* data, size_t columns) {
+    return {data, FloatType::f32, static_cast<ptrdiff_t>(columns), 1};
+  }
+  static MatrixView turned(MatrixView v) {
+    std::swap(v.row_stride, v.column_stride);
+    return v;
+  }
+  // The loss of a row of logits, which become its gradient.
+  static float differentiate(float* logits, size_t n, int32_t target) {
+    const RowTotal total =
+        total_of(n, FloatType::f32, [&](size_t i, size_t) { return logits + i; });
+    const auto sum = static_cast<float>(total.sum);
+    const float shifted = logits[target] - total.largest;
+    row_kernels().exp_shifted[0](logits, logits, n, total.largest, 1 / sum);
+    logits[target] = std::exp(shifted) / sum - 1;
+    return static_cast<float>(std::log(total.sum)) - shifted;
+  }
+};
+
 }  // namespace
+
+mx::array last_cross_entropy(const mx::array& logits, const mx::array& targets) {
+  const auto parts = linear_parts(logits);
+  const auto stream = cpu_stream();
+  const bool fits = parts && stream && logits.ndim() == 2 && logits.dtype() == mx::float32 &&
+                    parts->x.dtype() == mx::float32 && !parts->weight.is_tracer() &&
+                    targets.shape() == mx::Shape{logits.shape(0)} &&
+                    mx::issubdtype(targets.dtype(), mx::integer);
+  if (!fits) return cross_entropy(logits, targets);
+  const int rows = logits.shape(0);
+  return mx::array::make_arrays({{rows}, parts->x.shape()}, {mx::float32, mx::float32},
+                                std::make_shared<LastCrossEntropy>(*stream),
+                                {parts->x, parts->weight, mx::astype(targets, mx::int32)})[0];
+}
 
 mx::array cross_entropy(const mx::array& logits, const mx::array& targets) {
   auto expected = logits.shape();

@@ -13,4 +13,11 @@ namespace mx = mlx::core;
 // when the result is evaluated.
 mx::array cross_entropy(const mx::array& logits, const mx::array& targets);
 
+// The same for logits that nobody else will read. Where gradients are being built (AnyOrderScope)
+// and the logits are a product x weight^T that has not been computed, of f32 x [T, K] by a weight
+// that is not trained, they are computed some rows at a time with the gradient of x beside them,
+// and are never in memory together: what matters where the vocabulary is large. Otherwise
+// cross_entropy. There is no second derivative.
+mx::array last_cross_entropy(const mx::array& logits, const mx::array& targets);
+
 }  // namespace mlxcpp::kernels

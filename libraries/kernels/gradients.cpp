@@ -7,7 +7,7 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
-#include "kernels/matmul_run.h"
+#include "kernels/product_run.h"
 #include "kernels/rows.h"
 #include "kernels/thread_pool.h"
 
@@ -132,6 +132,11 @@ MatrixView dense(const float* data, size_t columns) {
   return {data, FloatType::f32, static_cast<ptrdiff_t>(columns), 1};
 }
 
+// y [m, n] = a [m, k] b^T, y contiguous.
+void product(const MatrixView& a, const MatrixView& b, float* y, size_t m, size_t n, size_t k) {
+  sum_of_products_run({{a, b, k}}, nullptr, y, FloatType::f32, m, n);
+}
+
 class AttentionGrad final : public CpuPrimitive {
  public:
   AttentionGrad(mx::Stream s, AttentionOptions o)
@@ -218,23 +223,19 @@ class AttentionGrad final : public CpuPrimitive {
             continue;
           }
           probabilities(b, h, g, i, rows, first, n, p.data(), slopes.data());
-          matmul_run(dy.rows(b, h, i), v.rows(b, g, first), nullptr, ds.data(), FloatType::f32,
-                     rows, n, Dv);
+          product(dy.rows(b, h, i), v.rows(b, g, first), ds.data(), rows, n, Dv);
           for (int r = 0; r < rows; ++r) {
             float* row = ds.data() + static_cast<size_t>(r) * n;
             row_kernels().softmax_grad(p.data() + static_cast<size_t>(r) * n, row, row, n, scale);
             if (softcap > 0)
               for (int j = 0; j < n; ++j) row[j] *= slopes[static_cast<size_t>(r) * n + j];
           }
-          matmul_run(dense(ds.data(), n), turned(k.rows(b, g, first)), nullptr, part.data(),
-                     FloatType::f32, rows, D, n);
+          product(dense(ds.data(), n), turned(k.rows(b, g, first)), part.data(), rows, D, n);
           store(dq, b, h, i, rows, D, part.data());
-          matmul_run(turned(dense(ds.data(), n)), turned(q.rows(b, h, i)), nullptr, part.data(),
-                     FloatType::f32, n, D, rows);
+          product(turned(dense(ds.data(), n)), turned(q.rows(b, h, i)), part.data(), n, D, rows);
           add(sum_k.data() + static_cast<size_t>(first) * D, part.data(),
               static_cast<size_t>(n) * D);
-          matmul_run(turned(dense(p.data(), n)), turned(dy.rows(b, h, i)), nullptr, part.data(),
-                     FloatType::f32, n, Dv, rows);
+          product(turned(dense(p.data(), n)), turned(dy.rows(b, h, i)), part.data(), n, Dv, rows);
           add(sum_v.data() + static_cast<size_t>(first) * Dv, part.data(),
               static_cast<size_t>(n) * Dv);
         }
@@ -245,7 +246,7 @@ class AttentionGrad final : public CpuPrimitive {
     // p [rows, n], and where scores are capped the slope of the cap.
     void probabilities(int b, int h, int g, int i, int rows, int first, int n, float* p,
                        float* slopes) const {
-      matmul_run(q.rows(b, h, i), k.rows(b, g, first), nullptr, p, FloatType::f32, rows, n, D);
+      product(q.rows(b, h, i), k.rows(b, g, first), p, rows, n, D);
       for (int r = 0; r < rows; ++r) {
         float* row = p + static_cast<size_t>(r) * n;
         const auto [row_first, row_last] = seen(i + r);

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
 #include "kernels/matmul_run.h"
 #include "kernels/primitive.h"
+#include "kernels/product_run.h"
 #include "kernels/rows.h"
 #include "kernels/thread_pool.h"
 
@@ -26,12 +28,40 @@ MatrixView transposed(MatrixView v) {
   return v;
 }
 
+thread_local bool any_order = false;
+
+// Products of fewer rows are not worth repacking the other operand.
+constexpr size_t kManyRows = 16;
+
+void run_product(bool any_order, const MatrixView& a, const MatrixView& b, const float* bias,
+                 void* y, FloatType y_type, size_t m, size_t n, size_t k) {
+  // bf16 has instructions of its own on some CPUs.
+  const bool pairs = a.type == FloatType::bf16 && b.type == FloatType::bf16;
+  if (any_order && !pairs && (m >= kManyRows || a.column_stride != 1))
+    sum_of_products_run({{a, b, k}}, bias, y, y_type, m, n);
+  else
+    matmul_run(a, b, bias, y, y_type, m, n, k);
+}
+
+// The rows of an array as a matrix: in place, or in `copy`.
+MatrixView rows_of(const Rows& rows, FloatType type, size_t item, std::vector<std::byte>& copy) {
+  if (const auto layout = rows.regular())
+    return {layout->data, type, layout->row_stride, layout->step};
+  const size_t bytes = rows.length() * item;
+  copy.resize(rows.count() * bytes);
+  RowBuffer buffer;
+  for (size_t r = 0; r < rows.count(); ++r)
+    std::memcpy(copy.data() + r * bytes, rows.read(r, buffer), bytes);
+  return {copy.data(), type, static_cast<ptrdiff_t>(rows.length()), 1};
+}
+
 mx::array flat(const mx::array& x) { return mx::reshape(x, {-1, x.shape(-1)}); }
 
 // x, weight, and bias or not.
 class LinearPrimitive final : public CpuPrimitive {
  public:
-  explicit LinearPrimitive(mx::Stream s) : CpuPrimitive(s, plain) {}
+  explicit LinearPrimitive(mx::Stream s)
+      : CpuPrimitive(s, plain), any_order_(AnyOrderScope::active()) {}
 
   static Arrays plain(const Arrays& in) {
     const auto y = mx::matmul(in[0], mx::transpose(in[1]));
@@ -48,35 +78,24 @@ class LinearPrimitive final : public CpuPrimitive {
     const FloatType bias_type = *float_type(in.back().dtype());
     auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([=, w = matrix(weight), y = out[0].data<std::byte>(), item = x.itemsize(),
-                      y_type = *float_type(out[0].dtype()),
+                      y_type = *float_type(out[0].dtype()), any = any_order_,
                       n = static_cast<size_t>(weight.shape(0))] {
       const size_t m = rows.count(), k = rows.length();
-      MatrixView a{nullptr, x_type, 0, 1};
       std::vector<std::byte> copy;
-      if (const auto layout = rows.regular()) {
-        a.data = layout->data;
-        a.row_stride = layout->row_stride;
-        a.column_stride = layout->step;
-      } else {
-        copy.resize(m * k * item);
-        RowBuffer buffer;
-        for (size_t r = 0; r < m; ++r)
-          std::memcpy(copy.data() + r * k * item, rows.read(r, buffer), k * item);
-        a.data = copy.data();
-        a.row_stride = static_cast<ptrdiff_t>(k);
-      }
+      const MatrixView a = rows_of(rows, x_type, item, copy);
       std::vector<float> shift;
       if (has_bias) {
         shift.resize(n);
         RowBuffer buffer;
         to_f32(bias.read(0, buffer), bias_type, shift.data(), n);
       }
-      matmul_run(a, w, has_bias ? shift.data() : nullptr, y, y_type, m, n, k);
+      run_product(any, a, w, has_bias ? shift.data() : nullptr, y, y_type, m, n, k);
     });
   }
 
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays&) override {
+    const AnyOrderScope scope;
     const mx::array &x = primals[0], &weight = primals[1], &dy = cotangents[0];
     Arrays out;
     for (const int i : argnums) {
@@ -92,18 +111,25 @@ class LinearPrimitive final : public CpuPrimitive {
   }
 
   const char* name() const override { return "mlxcpp::Linear"; }
-  bool is_equivalent(const mx::Primitive&) const override { return true; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return any_order_ == static_cast<const LinearPrimitive&>(other).any_order_;
+  }
   std::vector<mx::Shape> output_shapes(const Arrays& in) override {
     auto shape = in[0].shape();
     shape.back() = in[1].shape(0);
     return {shape};
   }
+  bool any_order() const { return any_order_; }
+
+ private:
+  bool any_order_;
 };
 
 // a [..., M, K] and b [..., K, N] with equal batch axes.
 class MatmulPrimitive final : public CpuPrimitive {
  public:
-  explicit MatmulPrimitive(mx::Stream s) : CpuPrimitive(s, plain) {}
+  explicit MatmulPrimitive(mx::Stream s)
+      : CpuPrimitive(s, plain), any_order_(AnyOrderScope::active()) {}
 
   static Arrays plain(const Arrays& in) { return {mx::matmul(in[0], in[1])}; }
 
@@ -115,13 +141,13 @@ class MatmulPrimitive final : public CpuPrimitive {
     const size_t batch = out[0].size() / (m * n);
     auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([=, va = matrix(a), vb = transposed(matrix(b)), y = out[0].data<std::byte>(),
-                      y_type = *float_type(out[0].dtype()), item = out[0].itemsize(),
-                      starts_a = starts(a), starts_b = starts(b)] {
+                      y_type = *float_type(out[0].dtype()), any = any_order_,
+                      item = out[0].itemsize(), starts_a = starts(a), starts_b = starts(b)] {
       const auto run = [&](size_t i) {
         MatrixView x = va, w = vb;
         x.data = static_cast<const std::byte*>(va.data) + starts_a[i];
         w.data = static_cast<const std::byte*>(vb.data) + starts_b[i];
-        matmul_run(x, w, nullptr, y + i * m * n * item, y_type, m, n, k);
+        run_product(any, x, w, nullptr, y + i * m * n * item, y_type, m, n, k);
       };
       // Small products are shared out whole, large ones one after the other by their blocks.
       constexpr size_t kSmall = size_t{1} << 22;
@@ -137,6 +163,7 @@ class MatmulPrimitive final : public CpuPrimitive {
 
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
              const Arrays&) override {
+    const AnyOrderScope scope;
     const mx::array& dy = cotangents[0];
     const auto turned = [](const mx::array& x) { return mx::swapaxes(x, -1, -2); };
     Arrays out;
@@ -148,7 +175,9 @@ class MatmulPrimitive final : public CpuPrimitive {
   }
 
   const char* name() const override { return "mlxcpp::Matmul"; }
-  bool is_equivalent(const mx::Primitive&) const override { return true; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return any_order_ == static_cast<const MatmulPrimitive&>(other).any_order_;
+  }
   std::vector<mx::Shape> output_shapes(const Arrays& in) override {
     auto shape = in[0].shape();
     shape.back() = in[1].shape(-1);
@@ -168,6 +197,135 @@ class MatmulPrimitive final : public CpuPrimitive {
     }
     return out;
   }
+
+  bool any_order_;
+};
+
+// x, weight, z, b and perhaps a bias, all f32: x weight^T + z b + bias. With `turned` weight is
+// [K, N], and b [N, R].
+class SumOfProducts final : public CpuPrimitive {
+ public:
+  SumOfProducts(mx::Stream s, bool turned)
+      : CpuPrimitive(s, [turned](const Arrays& in) { return plain(turned, in); }),
+        turned_(turned) {}
+
+  static Arrays plain(bool turned, const Arrays& in) {
+    const auto y = turned ? mx::matmul(in[0], in[1]) + mx::matmul(in[2], mx::transpose(in[3]))
+                          : mx::matmul(in[0], mx::transpose(in[1])) + mx::matmul(in[2], in[3]);
+    return {in.size() > 4 ? y + in[4] : y};
+  }
+
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    out[0].set_data(mx::allocator::malloc(out[0].nbytes()));
+    const auto weight = matrix(in[1]), b = matrix(in[3]);
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [x = Rows(in[0]), z = Rows(in[2]), bias = Rows(in.back()),
+         weight = turned_ ? transposed(weight) : weight, b = turned_ ? b : transposed(b),
+         has_bias = in.size() > 4, y = out[0].data<float>(),
+         n = static_cast<size_t>(out[0].shape(-1))] {
+          constexpr auto kType = FloatType::f32;
+          std::vector<std::byte> x_copy, z_copy;
+          RowBuffer buffer;
+          sum_of_products_run({{rows_of(x, kType, 4, x_copy), weight, x.length()},
+                               {rows_of(z, kType, 4, z_copy), b, z.length()}},
+                              has_bias ? static_cast<const float*>(bias.read(0, buffer)) : nullptr,
+                              y, kType, x.count(), n);
+        });
+  }
+
+  const char* name() const override { return "mlxcpp::SumOfProducts"; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return turned_ == static_cast<const SumOfProducts&>(other).turned_;
+  }
+  std::vector<mx::Shape> output_shapes(const Arrays& in) override {
+    auto shape = in[0].shape();
+    shape.back() = in[1].shape(turned_ ? 1 : 0);
+    return {shape};
+  }
+
+  static mx::array make(mx::Stream s, bool turned, Arrays in) {
+    auto shape = in[0].shape();
+    shape.back() = in[1].shape(turned ? 1 : 0);
+    return mx::array(std::move(shape), mx::float32, std::make_shared<SumOfProducts>(s, turned),
+                     std::move(in));
+  }
+
+ private:
+  bool turned_;
+};
+
+// x, weight, a, b and perhaps a bias, all f32 -> y, and z = scale (x a), which the gradient needs.
+class LowRankLinear final : public CpuPrimitive {
+ public:
+  LowRankLinear(mx::Stream s, float scale)
+      : CpuPrimitive(s, [scale](const Arrays& in) { return plain(scale, in); }), scale_(scale) {}
+
+  static Arrays plain(float scale, const Arrays& in) {
+    const auto z = mx::matmul(in[0], in[2]) * mx::array(scale, in[2].dtype());
+    const auto y = mx::matmul(in[0], mx::transpose(in[1])) + mx::matmul(z, in[3]);
+    return {in.size() > 4 ? y + in[4] : y, z};
+  }
+
+  void eval_cpu(const Arrays& in, Arrays& out) override {
+    for (auto& o : out) o.set_data(mx::allocator::malloc(o.nbytes()));
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [rows = Rows(in[0]), bias = Rows(in.back()), weight = matrix(in[1]),
+         a = transposed(matrix(in[2])), b = transposed(matrix(in[3])), scale = scale_,
+         has_bias = in.size() > 4, y = out[0].data<float>(), z = out[1].data<float>(),
+         n = static_cast<size_t>(in[1].shape(0)), rank = static_cast<size_t>(in[2].shape(1))] {
+          constexpr auto kType = FloatType::f32;
+          std::vector<std::byte> copy;
+          RowBuffer buffer;
+          const MatrixView x = rows_of(rows, kType, 4, copy);
+          const size_t m = rows.count(), k = rows.length();
+          sum_of_products_run({{x, a, k}}, nullptr, z, kType, m, rank);
+          for (size_t i = 0; i < m * rank; ++i) z[i] *= scale;
+          sum_of_products_run(
+              {{x, weight, k}, {{z, kType, static_cast<ptrdiff_t>(rank), 1}, b, rank}},
+              has_bias ? static_cast<const float*>(bias.read(0, buffer)) : nullptr, y, kType, m, n);
+        });
+  }
+
+  Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums,
+             const Arrays& outputs) override {
+    const AnyOrderScope scope;
+    const mx::array &x = primals[0], &weight = primals[1], &a = primals[2], &b = primals[3];
+    const mx::array &dy = cotangents[0], &z = outputs[1];
+    const auto dz =  // of x a
+        kernels::matmul(dy, mx::transpose(b)) * mx::array(scale_);
+    Arrays out;
+    for (const int i : argnums) switch (i) {
+        case 0:
+          out.push_back(SumOfProducts::make(stream(), true, {dy, weight, dz, a}));
+          break;
+        case 1:
+          out.push_back(kernels::matmul(mx::transpose(flat(dy)), flat(x)));
+          break;
+        case 2:
+          out.push_back(kernels::matmul(mx::transpose(flat(x)), flat(dz)));
+          break;
+        case 3:
+          out.push_back(kernels::matmul(mx::transpose(flat(z)), flat(dy)));
+          break;
+        default:
+          out.push_back(mx::sum(flat(dy), 0));
+      }
+    return out;
+  }
+
+  const char* name() const override { return "mlxcpp::LowRankLinear"; }
+  bool is_equivalent(const mx::Primitive& other) const override {
+    return scale_ == static_cast<const LowRankLinear&>(other).scale_;
+  }
+  std::vector<mx::Shape> output_shapes(const Arrays& in) override {
+    auto y = in[0].shape(), z = y;
+    y.back() = in[1].shape(0);
+    z.back() = in[2].shape(1);
+    return {y, z};
+  }
+
+ private:
+  float scale_;
 };
 
 // None where plain operations must do it.
@@ -179,6 +337,10 @@ std::optional<mx::Stream> stream_for(const Arrays& in, mx::Dtype out) {
 }
 
 }  // namespace
+
+AnyOrderScope::AnyOrderScope() : before_(std::exchange(any_order, true)) {}
+AnyOrderScope::~AnyOrderScope() { any_order = before_; }
+bool AnyOrderScope::active() { return any_order; }
 
 mx::array linear(const mx::array& x, const mx::array& weight,
                  const std::optional<mx::array>& bias) {
@@ -230,6 +392,42 @@ mx::array matmul(const mx::array& a, const mx::array& b) {
   shape.insert(shape.end(), {a.shape(-2), b.shape(-1)});
   return mx::array(std::move(shape), dtype, std::make_shared<MatmulPrimitive>(*stream),
                    std::move(in));
+}
+
+std::optional<LinearParts> linear_parts(const mx::array& y) {
+  if (y.status() != mx::array::Status::unscheduled || !y.has_primitive()) return std::nullopt;
+  const auto* linear = dynamic_cast<const LinearPrimitive*>(&y.primitive());
+  if (!linear || !linear->any_order() || y.inputs().size() != 2) return std::nullopt;
+  return LinearParts{y.inputs()[0], y.inputs()[1]};
+}
+
+mx::array low_rank_linear(const mx::array& x, const mx::array& weight,
+                          const std::optional<mx::array>& bias, const mx::array& a,
+                          const mx::array& b, float scale) {
+  if (a.ndim() != 2 || b.ndim() != 2 || weight.ndim() != 2 || a.shape(1) != b.shape(0) ||
+      a.shape(0) != weight.shape(1) || b.shape(1) != weight.shape(0))
+    throw Error(
+        "low_rank_linear: weight {}, a {} and b {} do not fit; expected [N, K], [K, R] and [R, N]",
+        text(weight.shape()), text(a.shape()), text(b.shape()));
+  Arrays in{x, weight, a, b};
+  if (bias) in.push_back(*bias);
+  const bool f32 = std::all_of(in.begin(), in.end(),
+                               [](const mx::array& i) { return i.dtype() == mx::float32; });
+  const auto stream = stream_for(in, mx::float32);
+  if (!f32 || !stream) {
+    const auto y = linear(x, weight, bias);
+    const auto z = kernels::matmul(x, a);
+    return y + mx::astype(kernels::matmul(z * mx::array(scale, z.dtype()), b), y.dtype());
+  }
+  if (x.ndim() == 0 || x.shape(-1) != weight.shape(1))
+    throw Error("low_rank_linear: x {} and weight {} do not fit", text(x.shape()),
+                text(weight.shape()));
+  if (bias && bias->shape() != mx::Shape{weight.shape(0)})
+    throw Error("low_rank_linear: expected bias [{}], found {}", weight.shape(0),
+                text(bias->shape()));
+  auto primitive = std::make_shared<LowRankLinear>(*stream, scale);
+  auto shapes = primitive->output_shapes(in);
+  return mx::array::make_arrays(std::move(shapes), {mx::float32, mx::float32}, primitive, in)[0];
 }
 
 }  // namespace mlxcpp::kernels

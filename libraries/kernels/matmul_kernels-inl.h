@@ -83,11 +83,20 @@ void pack(const void* src_, ptrdiff_t row_stride, ptrdiff_t k_stride, size_t row
       for_vectors(k, [&](size_t i, size_t m) { store_up_to(dst + i, load_up_to(src + i, m), m); });
     return;
   }
-  // Across the lines of memory: a vector of rows at a time, turned by way of a buffer.
+  // Across the lines of memory: a vector of rows at a time, turned by way of a buffer unless they
+  // are floats beside each other.
   for (size_t r = 0; r < rows; r += kFloatLanes) {
     const size_t n = rows - r < kFloatLanes ? rows - r : size_t{kFloatLanes};
     for (size_t i = 0; i < k; i += kFloatLanes) {
       const size_t m = k - i < kFloatLanes ? k - i : size_t{kFloatLanes};
+      if constexpr (sizeof(T) == sizeof(float))
+        if (row_stride == 1 && k_stride > 0 && n == kFloatLanes && m == kFloatLanes) {
+          for (size_t q = 0; q < kFloatLanes; q += kTransposeSide)
+            for (size_t j = 0; j < kFloatLanes; j += kTransposeSide)
+              transpose_square(src + (r + q) + static_cast<ptrdiff_t>(i + j) * k_stride,
+                               static_cast<size_t>(k_stride), dst + (r + q) * ld + i + j, ld);
+          continue;
+        }
       alignas(64) float block[kFloatLanes][kFloatLanes];
       for (size_t j = 0; j < m; ++j) {
         const T* from =

@@ -2,6 +2,8 @@
 
 #include <numeric>
 
+#include "kernels/linear.h"
+
 namespace mlxcpp::nn {
 namespace {
 
@@ -37,6 +39,7 @@ class Trained {
 
 ValuesAndGrads value_and_grad(Module& m, std::function<Arrays(const Arrays&)> loss) {
   return [&m, loss = std::move(loss)](const Arrays& inputs) -> std::pair<Arrays, Weights> {
+    const kernels::AnyOrderScope scope;
     Trained trained(m);
     if (trained.size() == 0) throw Error("value_and_grad: {} has nothing to train", m.type_name());
     std::vector<int> argnums(trained.size());

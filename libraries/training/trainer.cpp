@@ -3,9 +3,9 @@
 #include <chrono>
 #include <cmath>
 
+#include "kernels/cross_entropy.h"
 #include "lm_common/memory.h"
 #include "nn/checkpoint.h"
-#include "nn/losses.h"
 #include "nn/value_and_grad.h"
 #include "training/forecast.h"
 
@@ -23,7 +23,7 @@ mx::array batch_loss(const LanguageModel& model, const Batch& batch) {
   Caches none;
   const auto hidden = model.hidden(batch.inputs, none);
   const auto rows = mx::take(mx::reshape(hidden, {-1, hidden.shape(-1)}), batch.rows, 0);
-  const auto losses = nn::cross_entropy(model.logits(rows), batch.targets);
+  const auto losses = kernels::last_cross_entropy(model.logits(rows), batch.targets);
   return mx::mean(mx::astype(losses, mx::float32));
 }
 

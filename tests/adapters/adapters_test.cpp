@@ -232,6 +232,25 @@ TEST(Lora, LayersAreChosenAsMlxLmDoes) {
   EXPECT_THAT(error_of([&] { prepare_training(*model, config); }), HasSubstr("the model has 3"));
 }
 
+TEST(Lora, FirstMatricesAreThoseOfMlxLm) {
+  const auto model = tiny();
+  LoraConfig config;
+  config.num_layers = 2;
+  mx::random::seed(5);
+  prepare_training(*model, config);
+  const auto got = model->trainable_parameters();
+  mx::random::seed(5);
+  for (const char* layer : {"model.layers.1.", "model.layers.2."})
+    for (const char* key : {"mlp.up_proj", "mlp.down_proj", "mlp.gate_proj", "self_attn.o_proj",
+                            "self_attn.v_proj", "self_attn.k_proj", "self_attn.q_proj"}) {
+      const auto& a = got.at(std::string(layer) + key + ".lora_a");
+      const float limit = 1 / std::sqrt(static_cast<float>(a.shape(0)));
+      mx::random::uniform({1});  // mlx_lm makes a layer for the base to be put in, with a weight
+      const auto drawn = mx::random::uniform(-limit, limit, a.shape());
+      EXPECT_TRUE(mx::array_equal(a, drawn).item<bool>()) << layer << key;
+    }
+}
+
 TEST(Lora, OnlyTheAdapterIsTrained) {
   const auto model = tiny();
   LoraConfig config;

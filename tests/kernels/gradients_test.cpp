@@ -1,4 +1,6 @@
 // Backward passes: against plain MLX operations, and by finite differences.
+#include <mlx/primitives.h>
+
 #include "kernel_testing.h"
 #include "kernels/activations.h"
 #include "kernels/attention.h"
@@ -192,6 +194,36 @@ TEST(Gradients, MatrixProducts) {
       {random({7, 64}, mx::float32, 13)});
 }
 
+TEST(Gradients, LowRankLinear) {
+  for (const int rows : {3, 20}) {
+    const Arrays in{random({2, rows, 33}, mx::float32, 7), random({21, 33}, mx::float32, 8),
+                    random({33, 4}, mx::float32, 9), random({4, 21}, mx::float32, 10),
+                    random({21}, mx::float32, 11)};
+    const auto kernel = [](const Arrays& i) {
+      return low_rank_linear(i[0], i[1], i.size() > 4 ? std::optional(i[4]) : std::nullopt, i[2],
+                             i[3], 1.5f);
+    };
+    const auto plain = [](const Arrays& i) {
+      const auto low = mx::matmul(mx::matmul(i[0], i[2]), i[3]) * mx::array(1.5f);
+      const auto y = mx::matmul(i[0], mx::transpose(i[1])) + low;
+      return i.size() > 4 ? y + i[4] : y;
+    };
+    const Arrays without(in.begin(), in.end() - 1);
+    expect_same_gradients("with a bias", kernel, plain, in);
+    expect_same_gradients("without", kernel, plain, without);
+    expect_finite_differences("low_rank_linear", kernel, without);
+    // Twice differentiated, with respect to x.
+    const auto second = [&](const F& f) {
+      return mx::grad([&](const mx::array& v) {
+        return mx::sum(mx::square(mx::grad([&](const mx::array& u) {
+          return mx::sum(mx::square(f({u, in[1], in[2], in[3]})));
+        })(v)));
+      })(in[0]);
+    };
+    expect_close(second(kernel), second(plain), 1e-4);
+  }
+}
+
 TEST(Gradients, CrossEntropy) {
   const auto targets = mx::array({5, 0, 20001, 7}, {2, 2}, mx::int32);
   const Arrays in{random({2, 2, 20002}, mx::float32, 14, 3)};  // longer than one piece
@@ -216,6 +248,66 @@ TEST(Gradients, CrossEntropy) {
   EXPECT_THROW(mx::array(out_of_range).eval(), std::exception);
   EXPECT_NE(test::error_of([&] { cross_entropy(few[0], mx::array({1, 2})); }).find("[2, 2]"),
             std::string::npos);
+}
+
+// Without the logits in memory, as with them.
+TEST(Gradients, LastCrossEntropy) {
+  const auto targets = mx::array({5, 0, 20001, 7}, mx::int32);
+  for (const mx::Dtype dtype : kFloatDtypes) {
+    const auto weight = random({20002, 24}, dtype, 15);
+    const auto logits = [&](const Arrays& i) {
+      return mx::matmul(i[0], mx::transpose(mx::astype(weight, mx::float32)));
+    };
+    const auto kernel = [&](const Arrays& i) {
+      const AnyOrderScope scope;
+      const auto loss = last_cross_entropy(linear(i[0], weight), targets);
+      EXPECT_STREQ(loss.primitive().name(), "mlxcpp::LastCrossEntropy");
+      return loss;
+    };
+    const auto plain = [&](const Arrays& i) { return cross_entropy(logits(i), targets); };
+    const Arrays in{random({4, 24}, mx::float32, 16)};
+    expect_close(kernel(in), plain(in), 1e-5);
+    expect_same_gradients("last_cross_entropy", kernel, plain, in);
+    expect_finite_differences("last_cross_entropy", kernel, in);
+  }
+  // More rows than are computed at once: each as it is among few.
+  const auto x = random({300, 8}, mx::float32, 17), weight = random({70000, 8}, mx::float32, 18);
+  const auto gradient = [&](int begin, int end) {
+    return mx::grad([&](const mx::array& some) {
+      const AnyOrderScope scope;
+      return mx::sum(last_cross_entropy(linear(some, weight),
+                                        mx::arange(begin, end, mx::int32) * mx::array(7)));
+    })(mx::slice(x, {begin, 0}, {end, 8}));
+  };
+  const auto all = gradient(0, 300);
+  for (const int begin : {0, 160, 280})
+    expect_close(gradient(begin, begin + 20), mx::slice(all, {begin, 0}, {begin + 20, 8}), 1e-6);
+}
+
+TEST(Gradients, LastCrossEntropyLeavesTheRestToTheOther) {
+  const auto targets = mx::array({2, 0}, mx::int32);
+  const Arrays in{random({2, 6}, mx::float32, 1), random({3, 6}, mx::float32, 2)};
+  const auto plain = [&](const Arrays& i) {
+    return cross_entropy(mx::matmul(i[0], mx::transpose(i[1])), targets);
+  };
+  // A weight that is trained, a bias, no gradients in the making.
+  const AnyOrderScope scope;
+  expect_same_gradients(
+      "trained", [&](auto& i) { return last_cross_entropy(linear(i[0], i[1]), targets); }, plain,
+      in);
+  const auto bias = mx::zeros({3});
+  EXPECT_STREQ(last_cross_entropy(linear(in[0], in[1], bias), targets).primitive().name(),
+               "mlxcpp::CrossEntropy");
+  EXPECT_THROW(last_cross_entropy(linear(in[0], in[1]), mx::array({1}, mx::int32)), Error);
+  const auto out_of_range = last_cross_entropy(linear(in[0], in[1]), mx::array({3, 0}, mx::int32));
+  EXPECT_THROW(mx::array(out_of_range).eval(), std::exception);
+  // Its gradient has none: an error, not a wrong number.
+  const auto loss = [&](const mx::array& x) {
+    return mx::sum(last_cross_entropy(linear(x, in[1]), targets));
+  };
+  EXPECT_THROW(
+      mx::grad([&](const mx::array& x) { return mx::sum(mx::square(mx::grad(loss)(x))); })(in[0]),
+      Error);
 }
 
 TEST(Gradients, Attention) {

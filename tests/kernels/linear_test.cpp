@@ -127,6 +127,97 @@ TEST(Linear, AnyThreadCountGivesTheSameBits) {
   });
 }
 
+TEST(Linear, AnyOrderIsAsExact) {
+  const AnyOrderScope scope;
+  for_each_isa([&] {
+    for (const int m : {1, 15, 16, 17, 40, 131})
+      for (const int n : {1, 4, 7, 8, 9, 17, 50, 100})
+        for (const int k : {1, 5, 31, 100})
+          check(random({m, k}, mx::float32, 1), random({n, k}, mx::float32, 2), std::nullopt);
+    // Several parts, blocks and stretches.
+    for (const int k : {8, 700, 1281}) {
+      const auto x = random({530, k}, mx::float32, 1), w = random({197, k}, mx::float32, 2);
+      const auto b = random({197}, mx::float32, 3);
+      expect_close(linear(x, w, b), mx::matmul(x, mx::transpose(w)) + b, 1e-5);
+    }
+    for (const mx::Dtype x : kFloatDtypes)
+      for (const mx::Dtype w : kFloatDtypes)
+        check(random({2, 20, 77}, x, 1), random({19, 77}, w, 2), random({19}, mx::float32, 3));
+  });
+}
+
+TEST(Linear, AnyOrderOfAnyLayout) {
+  const AnyOrderScope scope;
+  for_each_isa([&] {
+    const auto w = random({24, 256}, mx::float32, 2);
+    for (const int m : {3, 25}) {
+      // Rows that compete in the cache, a part of a larger array, transposed, irregular, broadcast.
+      check(random({m, 256}, mx::float32, 1), w, std::nullopt);
+      check(mx::slice(random({m, 290}, mx::float32, 1), {0, 7}, {m, 263}), w, std::nullopt);
+      check(mx::transpose(random({256, m}, mx::float32, 1)), w, std::nullopt);
+      check(mx::transpose(random({2, m, 3, 256}, mx::float32, 1), {0, 2, 1, 3}), w, std::nullopt);
+      check(mx::broadcast_to(random({1, 256}, mx::float32, 1), {m, 256}), w, std::nullopt);
+      const auto x = random({m, 256}, mx::float32, 4);
+      check(mx::slice(x, {m - 1, 0}, {-m - 1, 256}, {-1, 1}), w, std::nullopt);
+      check(x, mx::transpose(random({256, 24}, mx::float32, 2)), std::nullopt);
+      check(x, mx::slice(random({48, 256}, mx::float32, 2), {47, 0}, {-49, 256}, {-2, 1}),
+            std::nullopt);
+    }
+  });
+  EXPECT_EQ(values(linear(mx::zeros({20, 0}), mx::zeros({3, 0}), mx::ones({3}))),
+            std::vector<double>(60, 1.0));
+}
+
+TEST(Linear, AnyOrderIsTheSameForAnyThreads) {
+  const AnyOrderScope scope;
+  for_each_isa([&] {
+    const auto w = random({300, 1100}, mx::float32, 2), x = random({600, 1100}, mx::float32, 1);
+    expect_same_for_any_threads([&] { return linear(x, w); });
+    expect_same_for_any_threads([&] {
+      return kernels::matmul(mx::reshape(x, {3, 200, 1100}), mx::reshape(w, {3, 1100, 100}));
+    });
+  });
+}
+
+TEST(Linear, TheScopeEnds) {
+  const auto x = random({64, 100}, mx::float32, 1), w = random({9, 100}, mx::float32, 2);
+  const auto alone = linear(x, w);
+  {
+    const AnyOrderScope outer;
+    {
+      const AnyOrderScope inner;
+    }
+    EXPECT_TRUE(AnyOrderScope::active());
+  }
+  EXPECT_FALSE(AnyOrderScope::active());
+  EXPECT_TRUE(same_bits(linear(x, w), alone));
+}
+
+TEST(LowRankLinear, IsTheSumOfBothProducts) {
+  for_each_isa([&] {
+    for (const int m : {1, 40})
+      for (const mx::Dtype dtype : {mx::float32, mx::bfloat16}) {
+        const auto x = random({2, m, 70}, dtype, 1), w = random({33, 70}, dtype, 2);
+        const auto a = random({70, 4}, mx::float32, 3), b = random({4, 33}, mx::float32, 4);
+        const auto bias = random({33}, dtype, 5);
+        const auto base = linear(x, w, bias);
+        const auto low = mx::matmul(mx::matmul(mx::astype(x, mx::float32), a), b);
+        const auto want =
+            mx::astype(base, mx::float32) + mx::astype(low * mx::array(2.5f), mx::float32);
+        const auto y = low_rank_linear(x, w, bias, a, b, 2.5f);
+        EXPECT_EQ(y.dtype(), dtype);
+        expect_close(y, want, 4 * epsilon(dtype) + 1e-6);
+      }
+  });
+  const auto zeros = [](const mx::Shape& s) { return mx::zeros(s); };
+  const auto x = zeros({2, 8}), w = zeros({3, 8}), a = zeros({8, 2}), b = zeros({2, 3});
+  EXPECT_THROW(low_rank_linear(zeros({2, 7}), w, {}, a, b, 1), Error);
+  EXPECT_THROW(low_rank_linear(x, w, {}, zeros({7, 2}), b, 1), Error);
+  EXPECT_THROW(low_rank_linear(x, w, {}, a, zeros({3, 3}), 1), Error);
+  EXPECT_THROW(low_rank_linear(x, w, {}, a, zeros({2, 4}), 1), Error);
+  EXPECT_THROW(low_rank_linear(x, w, zeros({4}), a, b, 1), Error);
+}
+
 TEST(Linear, Gradients) {
   const auto x = random({2, 3, 8}, mx::float32, 1), w = random({5, 8}, mx::float32, 2);
   const auto b = random({5}, mx::float32, 3), s = random({2, 3, 5}, mx::float32, 4);

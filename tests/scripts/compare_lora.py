@@ -1,7 +1,7 @@
 """What mlx_lm makes of the same model, data and settings as `llm-tool lora`.
 
     python compare_lora.py train MODEL DATA OUT [--iterations N --learning-rate R --batch-size B --seed S
-        --validation-batches N --steps-per-report N --report FILE]
+        --max-seq-length N --validation-batches N --steps-per-report N --report FILE]
     python compare_lora.py test MODEL DATA ADAPTER      # loss of the test split, as `llm-tool lora test`
     python compare_lora.py answer MODEL ADAPTER PROMPT  # greedy, as `llm-tool lora eval --temperature 0`
 
@@ -47,6 +47,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--lora-layers", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-seq-length", type=int, default=2048)
     parser.add_argument("--validation-batches", type=int, default=10)
     parser.add_argument("--steps-per-report", type=int, default=10)
     parser.add_argument("--report")
@@ -59,9 +60,9 @@ def main():
         return
     options = dict(CONFIG_DEFAULTS, model=args.model, data=args.rest[0], adapter_path=args.rest[1], seed=args.seed,
                    iters=args.iterations, learning_rate=args.learning_rate, batch_size=args.batch_size,
-                   num_layers=args.lora_layers, steps_per_eval=100, steps_per_report=args.steps_per_report,
-                   val_batches=args.validation_batches, save_every=args.iterations,
-                   train=args.what == "train", test=args.what == "test")
+                   num_layers=args.lora_layers, max_seq_length=args.max_seq_length, steps_per_eval=100,
+                   steps_per_report=args.steps_per_report, val_batches=args.validation_batches,
+                   save_every=args.iterations, train=args.what == "train", test=args.what == "test")
     options = types.SimpleNamespace(**options)
     np.random.seed(args.seed)
     model, tokenizer = load(args.model, adapter_path=args.rest[1] if args.what == "test" else None)

@@ -1,0 +1,170 @@
+#include "kernels/product_run.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/conv_kernels.h"
+#include "kernels/floats.h"
+#include "kernels/matmul_kernels.h"
+#include "kernels/thread_pool.h"
+
+namespace mlxcpp::kernels {
+namespace {
+
+// Stretches of k are summed by themselves, which bounds the error of long sums, and keeps a panel
+// near the first-level cache. Part of the result's definition.
+constexpr size_t kStretch = 640;
+constexpr size_t kShort = 64;         // a stretch that goes on with the sums of the one before
+constexpr size_t kGroupColumns = 96;  // rows of b that are repacked at once
+constexpr size_t kPartRows = 512;     // of a, in one item of the loop, at most
+constexpr size_t kFewestRows = 96;    // that are worth repacking b for
+constexpr size_t kBlockTiles = 8;     // whose rows stay in the cache while all panels pass by
+
+size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+size_t size_of(FloatType t) { return t == FloatType::f32 ? 4 : 2; }
+
+const void* element(const MatrixView& v, size_t r, size_t c) {
+  const ptrdiff_t offset =
+      static_cast<ptrdiff_t>(r) * v.row_stride + static_cast<ptrdiff_t>(c) * v.column_stride;
+  return static_cast<const std::byte*>(v.data) + offset * static_cast<ptrdiff_t>(size_of(v.type));
+}
+
+// [rows, columns] of v from `row`, `column` on, as f32 with `ld` numbers from row to row.
+void pack(const MatrixView& v, size_t row, size_t column, size_t rows, size_t columns, float* to,
+          size_t ld) {
+  matmul_kernels().pack[static_cast<size_t>(v.type)](element(v, row, column), v.row_stride,
+                                                     v.column_stride, rows, columns, to, ld);
+}
+
+MatrixView turned(MatrixView v) {
+  std::swap(v.row_stride, v.column_stride);
+  return v;
+}
+
+// Each thread keeps its own for the next product.
+struct Scratch {
+  Floats panels, rows, sums;
+};
+thread_local Scratch scratch;
+
+// Rows of a for one stretch of k: in place where the tiles can read them there. Rows at multiples
+// of a page would compete for the same lines of the cache.
+struct Lines {
+  const float* data;
+  size_t ld;
+
+  Lines(const MatrixView& a, size_t row, size_t rows, size_t begin, size_t k) {
+    if (a.type == FloatType::f32 && a.column_stride == 1 && a.row_stride > 0 &&
+        a.row_stride % 1024 != 0) {
+      data = static_cast<const float*>(element(a, row, begin));
+      ld = static_cast<size_t>(a.row_stride);
+    } else {
+      ld = ceil_div(k, 16) * 16 + 16;
+      float* to = scratch.rows.reserve(rows * ld);
+      pack(a, row, begin, rows, k, to, ld);
+      data = to;
+    }
+  }
+};
+
+struct Job {
+  const std::vector<MatrixProduct>& products;
+  const float* bias;
+  std::byte* y;
+  FloatType y_type;
+  size_t m, n;
+
+  const ConvKernels& kernels = conv_kernels();
+  const bool narrow = n <= kernels.columns / 2;
+  const size_t tile_rows = narrow ? kernels.narrow_rows : kernels.rows;
+  const size_t tile_columns = narrow ? kernels.columns / 2 : kernels.columns;
+  const size_t tile = tile_rows * tile_columns;
+
+  void run() const {
+    const size_t group = std::max<size_t>(1, kGroupColumns / tile_columns) * tile_columns;
+    const size_t groups = ceil_div(n, group);
+    // As many parts of a as leave enough items for the threads; no sum is split.
+    const size_t items = 4 * static_cast<size_t>(num_threads());
+    const size_t parts =
+        std::max(ceil_div(m, kPartRows),
+                 std::min(std::max<size_t>(1, m / kFewestRows), ceil_div(items, groups)));
+    parallel_for(groups * parts, 1, [&](size_t item, size_t) {
+      const size_t part = item % parts, first = part * m / parts, column = item / parts * group;
+      block(first, (part + 1) * m / parts - first, column, std::min(group, n - column));
+    });
+  }
+
+  // These rows and columns of y.
+  void block(size_t first, size_t rows, size_t column, size_t columns) const {
+    const size_t tiles = ceil_div(rows, tile_rows), panels = ceil_div(columns, tile_columns);
+    // Tiles of nearly equal height: none of one row beside full ones.
+    const auto begin_of = [&](size_t t) { return t * rows / tiles; };
+    float* sums = scratch.sums.reserve(tiles * panels * tile);
+    bool is_first = true;
+    for (const MatrixProduct& p : products) {
+      const size_t stretches = ceil_div(p.k, kStretch);
+      for (size_t s = 0; s < stretches; ++s) {
+        const size_t begin = s * p.k / stretches, k = (s + 1) * p.k / stretches - begin;
+        float* packed = scratch.panels.reserve(panels * tile_columns * k);
+        pack_panels(p.b, column, columns, begin, k, packed);
+        for (size_t t = 0; t < tiles; t += kBlockTiles) {
+          const size_t end = std::min(tiles, t + kBlockTiles), r = begin_of(t);
+          const Lines a(p.a, first + r, begin_of(end) - r, begin, k);
+          for (size_t q = 0; q < panels; ++q)
+            for (size_t i = t; i < end; ++i)
+              multiply(a.data + (begin_of(i) - r) * a.ld, a.ld, begin_of(i + 1) - begin_of(i), k,
+                       packed + q * tile_columns * k, sums + (i * panels + q) * tile, is_first);
+        }
+        is_first = false;
+      }
+    }
+    const auto finish = kernels.finish[static_cast<size_t>(y_type)];
+    for (size_t t = 0; t < tiles; ++t)
+      for (size_t r = begin_of(t); r < begin_of(t + 1); ++r)
+        for (size_t q = 0; q < panels; ++q) {
+          const size_t c = column + q * tile_columns;
+          finish(sums + (t * panels + q) * tile + (r - begin_of(t)) * tile_columns,
+                 bias ? bias + c : nullptr, nullptr, y + ((first + r) * n + c) * size_of(y_type),
+                 std::min(tile_columns, n - c));
+        }
+  }
+
+  // Some rows of b to panels [k][tile_columns]; columns without a row are zero. A few lines of
+  // memory at a time, for all panels, so that b is read along its rows whichever way they run.
+  void pack_panels(const MatrixView& b, size_t column, size_t columns, size_t begin, size_t k,
+                   float* to) const {
+    constexpr size_t kLines = 16;
+    for (size_t i = 0; i < k; i += kLines)
+      for (size_t c = 0; c < columns; c += tile_columns) {
+        const size_t lines = std::min(kLines, k - i), used = std::min(tile_columns, columns - c);
+        float* panel = to + c * k + i * tile_columns;
+        if (used < tile_columns) std::fill_n(panel, lines * tile_columns, 0.0f);
+        pack(turned(b), begin + i, column + c, lines, used, panel, tile_columns);
+      }
+  }
+
+  // A tile of one stretch: to the sums, or added to those that are there.
+  void multiply(const float* a, size_t ld, size_t rows, size_t k, const float* panel, float* sums,
+                bool is_first) const {
+    const float* lines[kMostConvRows];
+    for (size_t i = 0; i < rows; ++i) lines[i] = a + i * ld;
+    const auto multiply = narrow ? kernels.multiply_narrow : kernels.multiply;
+    if (is_first || k < kShort) return multiply(lines, rows, 1, k, panel, sums, !is_first);
+    alignas(64) float room[kMostConvRows * kMostConvColumns];
+    multiply(lines, rows, 1, k, panel, room, false);
+    for (size_t i = 0; i < rows * tile_columns; ++i) sums[i] += room[i];
+  }
+};
+
+}  // namespace
+
+void sum_of_products_run(const std::vector<MatrixProduct>& products, const float* bias, void* y,
+                         FloatType y_type, size_t m, size_t n) {
+  if (m == 0 || n == 0) return;
+  const bool empty = std::all_of(products.begin(), products.end(),
+                                 [](const MatrixProduct& p) { return p.k == 0; });
+  if (empty) return matmul_run({}, {}, bias, y, y_type, m, n, 0);
+  Job{products, bias, static_cast<std::byte*>(y), y_type, m, n}.run();
+}
+
+}  // namespace mlxcpp::kernels
