@@ -16,7 +16,7 @@ mx::array init_weight(int in_channels, int out_channels, const Extents<N>& kerne
     fan_in *= k;
   }
   shape.push_back(in_channels / groups);
-  return detail::uniform_init(fan_in, std::move(shape));
+  return detail::uniform_init(fan_in, shape);
 }
 
 void check_sizes(const std::string& layer, int in_channels, int out_channels, int groups) {

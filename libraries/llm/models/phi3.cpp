@@ -2,8 +2,8 @@
 // texts, LongRoPE. Reference: transformers modeling_phi3.py.
 #include "llm/blocks/causal_lm.h"
 #include "llm/blocks/decoder_layer.h"
+#include "llm/blocks/longrope_lm.h"
 #include "llm/models.h"
-#include "lm_common/position_switch.h"
 
 namespace mlxcpp::llm {
 namespace {
@@ -35,16 +35,11 @@ struct Layer final : PreNormLayer<> {
                      AttentionOptions{.window = c.window(index), .rope = c.rope_table}) {}
 };
 
-struct Phi3 final : CausalLM<Phi3Config, Layer>, PositionSwitch {
-  explicit Phi3(const Phi3Config& c) : CausalLM(c, 1.0f, c.rms_norm_eps) {}
+using Phi3 = LongRopeLM<CausalLM<Phi3Config, Layer>>;
 
-  std::optional<int> switch_length() const override {
-    if (c.rope.type != nn::RopeType::longrope) return std::nullopt;
-    return c.rope.original_max_position_embeddings;
-  }
-};
-
-std::unique_ptr<LanguageModel> make(const Phi3Config& c) { return std::make_unique<Phi3>(c); }
+std::unique_ptr<LanguageModel> make(const Phi3Config& c) {
+  return std::make_unique<Phi3>(c, 1.0f, c.rms_norm_eps);
+}
 
 }  // namespace
 

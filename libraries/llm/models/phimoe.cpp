@@ -3,9 +3,9 @@
 // modeling_phimoe.py.
 #include "llm/blocks/causal_lm.h"
 #include "llm/blocks/decoder_layer.h"
+#include "llm/blocks/longrope_lm.h"
 #include "llm/blocks/moe.h"
 #include "llm/models.h"
-#include "lm_common/position_switch.h"
 
 namespace mlxcpp::llm {
 namespace {
@@ -51,13 +51,8 @@ struct Layer final : PreNormLayer<Attention, nn::LayerNorm> {
                                       .rope = c.rope_table}) {}
 };
 
-struct Phimoe final : CausalLM<PhimoeConfig, Layer, nn::LayerNorm>, PositionSwitch {
-  explicit Phimoe(const PhimoeConfig& c) : CausalLM(c, 1.0f, c.rms_norm_eps) {}
-
-  std::optional<int> switch_length() const override {
-    if (c.rope.type != nn::RopeType::longrope) return std::nullopt;
-    return c.rope.original_max_position_embeddings;
-  }
+struct Phimoe final : LongRopeLM<CausalLM<PhimoeConfig, Layer, nn::LayerNorm>> {
+  explicit Phimoe(const PhimoeConfig& c) : LongRopeLM(c, 1.0f, c.rms_norm_eps) {}
 
   nn::Weights sanitize(nn::Weights weights) const override {
     return stack_experts(CausalLM::sanitize(std::move(weights)),
