@@ -84,9 +84,9 @@ TEST_P(Golden, Texts) {
     if (!test.contains("decoded")) continue;
     const bool special = test.contains("special");
     const auto ids = test[special ? "special" : "ids"].get<std::vector<int>>();
-    EXPECT_EQ(tokenizer_->decode(ids), test["decoded"]) << test["text"];
+    EXPECT_EQ(tokenizer_->decode(ids), test["decoded"].get<std::string>()) << test["text"];
     if (special) {
-      EXPECT_EQ(tokenizer_->decode(ids, true), test["skipped"]) << test["text"];
+      EXPECT_EQ(tokenizer_->decode(ids, true), test["skipped"].get<std::string>()) << test["text"];
     }
   }
 }
