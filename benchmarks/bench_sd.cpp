@@ -140,10 +140,11 @@ std::vector<bench::Side> sides(const std::string& program, const std::string& ty
   const std::string threads = std::to_string(o.threads);
   std::vector<bench::Side> out = {ours(program, type)};
   for (const std::string dtype : kDtypes)
-    if ((dtype == type || type == "bfloat16") && o.wants("torch-" + dtype))
+    if ((dtype == type || type == "bfloat16") && o.wants("torch-" + dtype)) {
+      const std::string script = MLXCPP_PEERS "/diffusers_peer.py";
       out.push_back({"diffusers, torch " + dtype,
-                     {o.python, MLXCPP_PEERS "/diffusers_peer.py", dtype, threads,
-                      std::to_string(o.enough)}});
+                     {o.python, script, dtype, threads, std::to_string(o.enough)}});
+    }
   // It has no bf16 convolutions; f16 is its fastest.
   const std::string ggml_type = type == "float32" ? "f32" : "f16";
   if (o.wants("stable-diffusion.cpp")) {

@@ -76,7 +76,7 @@ std::vector<Row> Comparison::with_each(const Row& row, const Values& values) con
   return rows;
 }
 
-Row Comparison::with_best(Row row, const Values& values) const {
+Row Comparison::with_best(const Row& row, const Values& values) const {
   const auto rows = with_each(row, values);
   return *std::max_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
     return is_better(a.better, b.peer_value(), a.peer_value());

@@ -35,7 +35,7 @@ class Comparison {
   std::map<std::string, Values> in_fresh_processes(int runs, const Measure& measure);
 
   // `row` with ours, and beside it the peer whose median is best at this point.
-  Row with_best(Row row, const Values& values) const;
+  Row with_best(const Row& row, const Values& values) const;
   // The same row for each peer; one without, when there is none.
   std::vector<Row> with_each(const Row& row, const Values& values) const;
   bool peers_failed() const { return peers_failed_; }

@@ -170,13 +170,14 @@ std::optional<LayerPlan::Heads> LayerPlan::heads() const {
 
 int max_step_rows(const LayerPlan& plan) {
   const LayerPart& p = plan.part();
-  const auto quantised = [](const std::vector<LinearPart>& all) {
-    return std::all_of(all.begin(), all.end(),
-                       [](const LinearPart& w) { return w.quantized.has_value(); });
+  const auto quantised = [](const LinearPart& w) { return w.quantized || w.ternary; };
+  const auto all_quantised = [&](const std::vector<LinearPart>& all) {
+    return std::all_of(all.begin(), all.end(), quantised);
   };
-  const bool many = p.attention && quantised(p.attention->qkv) && p.attention->out.quantized &&
-                    (!p.mlp || (quantised(p.mlp->in) && p.mlp->down.quantized && !p.mlp->cutoff)) &&
-                    !p.moe && !p.altup;
+  const bool many =
+      p.attention && all_quantised(p.attention->qkv) && quantised(p.attention->out) &&
+      (!p.mlp || (all_quantised(p.mlp->in) && quantised(p.mlp->down) && !p.mlp->cutoff)) &&
+      !p.moe && !p.altup;
   return many ? kPromptRows : kStepRows;
 }
 

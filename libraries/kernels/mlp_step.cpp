@@ -2,6 +2,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/row_kernels.h"
+#include "kernels/rows.h"
 
 namespace mlxcpp::kernels::step {
 namespace {
@@ -52,23 +53,32 @@ void MlpPlan::multiply(Input& x, float* y, Precision precision) const {
     activate(activation, row, gated ? up + at : row, n);
   };
   const Linear& first = in[0];
-  const size_t units = together ? width : first.units();
-  const size_t work = first.cols * m * (gated ? 2 : 1) * (width / units);
-  parallel_for(units, quant::chunk_rows(units, work, m), [&](size_t begin, size_t end) {
-    x.multiply(first, begin, end, gate, width);
-    if (together)
-      x.multiply(first, width + begin, width + end, up - width, width);
-    else if (gated)
-      x.multiply(in[1], begin, end, up, width);
-    if (cutoff) return;  // it depends on all of the gates
-    const auto apply = [&](size_t from, size_t to) {
-      for (size_t at = from; at < m * width; at += width) activate_row(gate + at, at, to - from);
-    };
-    if (together)
-      apply(begin, end);
-    else
-      first.ranges(begin, end, apply);
-  });
+  if (x.whole(first) && x.whole(in.back())) {
+    x.multiply(first, gate, width);
+    if (gated) x.multiply(in[1], up, width);
+    if (!cutoff)
+      parallel_for(m, row_grain(width), [&](size_t begin, size_t end) {
+        activate_row(gate + begin * width, begin * width, (end - begin) * width);
+      });
+  } else {
+    const size_t units = together ? width : first.units();
+    const size_t work = first.cols * m * (gated ? 2 : 1) * (width / units);
+    parallel_for(units, quant::chunk_rows(units, work, m), [&](size_t begin, size_t end) {
+      x.multiply(first, begin, end, gate, width);
+      if (together)
+        x.multiply(first, width + begin, width + end, up - width, width);
+      else if (gated)
+        x.multiply(in[1], begin, end, up, width);
+      if (cutoff) return;  // it depends on all of the gates
+      const auto apply = [&](size_t from, size_t to) {
+        for (size_t at = from; at < m * width; at += width) activate_row(gate + at, at, to - from);
+      };
+      if (together)
+        apply(begin, end);
+      else
+        first.ranges(begin, end, apply);
+    });
+  }
   if (cutoff)
     for (size_t at = 0; at < m * width; at += width) {
       keep_largest(gate + at, gate + at, width, *cutoff);

@@ -192,11 +192,25 @@ void Input::multiply(const Linear& w, size_t begin, size_t end, float* y, size_t
   if (w.type) {
     multiply(*w.type, w.quantized, 0, m_, begin, end, y, ldy);
   } else if (w.ternary) {
-    TernaryInput{x_, m_, k_, ternary_planes(precision_), packed(std::nullopt)}.multiply(
-        *w.ternary, begin, end, y, ldy);
+    ternary().multiply(*w.ternary, begin, end, y, ldy);
   } else {
     return multiply_floats(w, begin, end - begin, y, ldy);
   }
+  add_bias(w, begin, end, y, ldy);
+}
+
+bool Input::whole(const Linear& w) const { return w.ternary && ternary().whole(); }
+
+void Input::multiply(const Linear& w, float* y, size_t ldy) const {
+  ternary().multiply(*w.ternary, y, ldy);
+  add_bias(w, 0, w.units(), y, ldy);
+}
+
+TernaryInput Input::ternary() const {
+  return {x_, m_, k_, ternary_planes(precision_), packed(std::nullopt)};
+}
+
+void Input::add_bias(const Linear& w, size_t begin, size_t end, float* y, size_t ldy) const {
   if (w.bias.empty()) return;
   w.ranges(begin, end, [&](size_t from, size_t to) {
     for (size_t i = 0; i < m_; ++i)
@@ -218,9 +232,16 @@ void Input::multiply_floats(const Linear& w, size_t begin, size_t n, float* y, s
 }
 
 void multiply(const std::vector<Linear>& weights, Input& in, float* y, size_t ldy) {
+  for (const Linear& w : weights) in.prepare(w);
+  if (std::all_of(weights.begin(), weights.end(), [&](const Linear& w) { return in.whole(w); })) {
+    for (const Linear& w : weights) {
+      in.multiply(w, y, ldy);
+      y += w.rows;
+    }
+    return;
+  }
   size_t units = 0, rows = 0;
   for (const Linear& w : weights) {
-    in.prepare(w);
     units += w.units();
     rows += w.rows;
   }
@@ -239,6 +260,7 @@ void multiply(const std::vector<Linear>& weights, Input& in, float* y, size_t ld
 
 void multiply(const Linear& w, Input& in, float* y) {
   in.prepare(w);
+  if (in.whole(w)) return in.multiply(w, y, w.rows);
   const size_t work = w.cols * in.m() * (w.rows / w.units());
   parallel_for(w.units(), quant::chunk_rows(w.units(), work, in.m()),
                [&](size_t begin, size_t end) { in.multiply(w, begin, end, y, w.rows); });

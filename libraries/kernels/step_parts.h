@@ -104,6 +104,9 @@ class Input {
 
   // Units [begin, end) of w, which was prepared for: y[i * ldy + row].
   void multiply(const Linear& w, size_t begin, size_t end, float* y, size_t ldy) const;
+  // Whether a whole product with w is faster than its parts; one, which is shared out here.
+  bool whole(const Linear& w) const;
+  void multiply(const Linear& w, float* y, size_t ldy) const;
   // Of rows [first, first + count) of x by rows [begin, end) of w: y[i * ldy + row], y being that
   // of row `first`.
   void multiply(const QuantType& type, const quant::Matrix& w, size_t first, size_t count,
@@ -111,6 +114,8 @@ class Input {
 
  private:
   const uint8_t* packed(const std::optional<QuantType>& type) const;  // none: ternary
+  TernaryInput ternary() const;
+  void add_bias(const Linear& w, size_t begin, size_t end, float* y, size_t ldy) const;
   void multiply_floats(const Linear& w, size_t begin, size_t n, float* y, size_t ldy) const;
 
   const float* x_;

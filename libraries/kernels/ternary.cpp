@@ -1,6 +1,7 @@
 #include "kernels/ternary.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include <mlx/backend/cpu/encoder.h>
 
@@ -51,6 +52,66 @@ void TernaryInput::multiply(const TernaryMatrix& w, size_t begin, size_t end, fl
   }
 }
 
+// The tables take whole lots of rows; what is left over goes the other way unless it nearly is one.
+// From kTableRows on they repay the index.
+size_t TernaryInput::rows_for_tables() const {
+  constexpr size_t kTableRows = 12;
+  const size_t lot = ternary_kernels().table_rows;
+  if (lot == 0 || planes == 0 || m < kTableRows || k > kTableColumns) return 0;
+  const size_t rest = m % lot;
+  return 2 * rest > lot ? m : m - rest;
+}
+
+bool TernaryInput::whole() const { return rows_for_tables() > 0; }
+
+bool TernaryInput::multiply_tables(const TernaryMatrix& w, size_t rows, float* y,
+                                   size_t ldy) const {
+  thread_local Floats index_room;
+  const TernaryKernels& kernels = ternary_kernels();
+  const size_t distance = w.packed_rows * kIndexRow;
+  auto* index = reinterpret_cast<uint16_t*>(
+      index_room.fit((k + kIndexColumns - 1) / kIndexColumns * distance / 2));
+  std::atomic<bool> fits = true;
+  parallel_for(w.packed_rows, row_grain(k), [&](size_t begin, size_t end) {
+    for (size_t r = begin; r < end; ++r)
+      if (!kernels.index(w.codes + r * k, k, index + r * kIndexRow, distance)) fits = false;
+  });
+  if (!fits) return false;
+  // As many rows of weights as possible for a table, but their sums are to stay in the second
+  // cache, and all threads are to have work.
+  constexpr size_t kMost = 512, kLeast = 64, kLine = 8;
+  const auto parts = [](size_t n, size_t of) { return (n + of - 1) / of; };
+  const size_t lot = kernels.table_rows, lots = parts(rows, lot);
+  const size_t wanted = parts(4 * static_cast<size_t>(num_threads()), lots);
+  const size_t block =
+      parts(std::clamp(parts(w.packed_rows, wanted), kLeast, kMost), kLine) * kLine;
+  const size_t blocks = parts(w.packed_rows, block), bytes = ternary_packed_bytes(k, planes);
+  parallel_for(lots * blocks, 1, [&](size_t first, size_t last) {
+    thread_local Floats sums;
+    auto* room = reinterpret_cast<int32_t*>(sums.reserve(4 * block * lot));
+    for (size_t i = first; i < last; ++i) {
+      const size_t from = i % lots * lot, begin = i / lots * block;
+      kernels.multiply_tables(packed + from * bytes, planes, std::min(lot, rows - from), k, index,
+                              w.packed_rows, begin, std::min(begin + block, w.packed_rows), w.scale,
+                              y + from * ldy, ldy, room);
+    }
+  });
+  return true;
+}
+
+void TernaryInput::multiply(const TernaryMatrix& w, float* y, size_t ldy) const {
+  size_t done = rows_for_tables();
+  if (done > 0 && !multiply_tables(w, done, y, ldy)) done = 0;
+  if (done == m) return;
+  TernaryInput rest = *this;
+  rest.m -= done;
+  rest.x += done * k;
+  if (planes > 0) rest.packed += done * ternary_packed_bytes(k, planes);
+  parallel_for(w.packed_rows, rest.grain(), [&](size_t begin, size_t end) {
+    rest.multiply(w, begin, end, y + done * ldy, ldy);
+  });
+}
+
 namespace {
 
 // x f32 [..., K], packed uint8 [N/4, K] and scale f32 [1], all contiguous.
@@ -76,10 +137,7 @@ class TernaryPrimitive final : public CpuPrimitive {
       if (x.planes > 0)
         x.pack(reinterpret_cast<uint8_t*>(
             room.reserve(x.m * ternary_packed_bytes(k, x.planes) / sizeof(float))));
-      const TernaryMatrix w{codes, packed_rows, *scale};
-      parallel_for(packed_rows, x.grain(), [&](size_t begin, size_t end) {
-        x.multiply(w, begin, end, y, 4 * packed_rows);
-      });
+      x.multiply({codes, packed_rows, *scale}, y, 4 * packed_rows);
     });
   }
 

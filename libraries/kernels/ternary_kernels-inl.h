@@ -194,62 +194,79 @@ inline void take_apart(const uint8_t* codes, size_t n, uint8_t (*rows)[kTernaryB
   }
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
-// Adds the sum of each vector to one of four sums.
-inline void add_totals(const __m256i (&s)[4], int64_t* sums) {
-  const __m256i halves =
-      _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
-  const __m128i totals =
-      _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
-  auto* to = reinterpret_cast<__m256i*>(sums);
-  _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_cvtepi32_epi64(totals)));
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+using Bytes = __m512i;
+inline Bytes load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+// The codes of the j-th row of packed ones.
+template <int J>
+inline Bytes codes_of(Bytes packed) {
+  return _mm512_and_si512(_mm512_srli_epi16(packed, 2 * J), _mm512_set1_epi8(3));
 }
+#else
+using Bytes = __m256i;
+inline Bytes load_bytes(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+template <int J>
+inline Bytes codes_of(Bytes packed) {
+  return _mm256_and_si256(_mm256_srli_epi16(packed, 2 * J), _mm256_set1_epi8(3));
+}
+#endif
+
+// Sums of codes of four rows times 128 * hi + lo, or times hi; of kTernaryBlock columns at most.
+template <bool Two>
+struct Dots {
+  Bytes h[4] = {}, l[4] = {};
+
+#if defined(__AVX512F__)
+  void add(int j, Bytes codes, Bytes hi, Bytes lo) {
+    h[j] = _mm512_dpbusd_epi32(h[j], codes, hi);
+    if (Two) l[j] = _mm512_dpbusd_epi32(l[j], codes, lo);
+  }
+  void add_to(int64_t* sums) const {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+      sums[j] +=
+          _mm512_reduce_add_epi32(Two ? _mm512_add_epi32(_mm512_slli_epi32(h[j], 7), l[j]) : h[j]);
+  }
+#else
+  void add(int j, Bytes codes, Bytes hi, Bytes lo) {
+    h[j] = _mm256_add_epi16(h[j], _mm256_maddubs_epi16(codes, hi));
+    if (Two) l[j] = _mm256_add_epi16(l[j], _mm256_maddubs_epi16(codes, lo));
+  }
+  void add_to(int64_t* sums) const {
+    const __m256i one = _mm256_set1_epi16(1);
+    __m256i s[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      s[j] = _mm256_madd_epi16(h[j], one);
+      if (Two) s[j] = _mm256_add_epi32(_mm256_slli_epi32(s[j], 7), _mm256_madd_epi16(l[j], one));
+    }
+    const __m256i halves =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]));
+    const __m128i totals =
+        _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    auto* to = reinterpret_cast<__m256i*>(sums);
+    _mm256_storeu_si256(to,
+                        _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_cvtepi32_epi64(totals)));
+  }
+#endif
+};
 #endif
 
 // Adds the sums over n columns (whole steps) of codes times 128 * hi + lo, or times hi.
 template <bool Two>
 inline void add_dots(const uint8_t (*rows)[kTernaryBlock], const int8_t* hi, const int8_t* lo,
                      size_t n, int64_t* sums) {
-#if defined(__AVX512F__)
-  __m512i h[4], l[4];
+#if defined(__AVX2__)
+  Dots<Two> dots;
+  for (size_t i = 0; i < n; i += sizeof(Bytes)) {
+    const Bytes xh = load_bytes(hi + i), xl = Two ? load_bytes(lo + i) : xh;
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) h[j] = l[j] = _mm512_setzero_si512();
-  for (size_t i = 0; i < n; i += 64) {
-    const __m512i xh = _mm512_loadu_si512(hi + i);
-    const __m512i xl = Two ? _mm512_loadu_si512(lo + i) : xh;
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const __m512i c = _mm512_load_si512(rows[j] + i);
-      h[j] = _mm512_dpbusd_epi32(h[j], c, xh);
-      if (Two) l[j] = _mm512_dpbusd_epi32(l[j], c, xl);
-    }
+    for (int j = 0; j < 4; ++j) dots.add(j, load_bytes(rows[j] + i), xh, xl);
   }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j)
-    sums[j] +=
-        _mm512_reduce_add_epi32(Two ? _mm512_add_epi32(_mm512_slli_epi32(h[j], 7), l[j]) : h[j]);
-#elif defined(__AVX2__)
-  __m256i h[4], l[4];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) h[j] = l[j] = _mm256_setzero_si256();
-  for (size_t i = 0; i < n; i += 32) {
-    const __m256i xh = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(hi + i));
-    const __m256i xl = Two ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lo + i)) : xh;
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const __m256i c = _mm256_load_si256(reinterpret_cast<const __m256i*>(rows[j] + i));
-      h[j] = _mm256_add_epi16(h[j], _mm256_maddubs_epi16(c, xh));
-      if (Two) l[j] = _mm256_add_epi16(l[j], _mm256_maddubs_epi16(c, xl));
-    }
-  }
-  const __m256i one = _mm256_set1_epi16(1);
-  __m256i s[4];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    s[j] = _mm256_madd_epi16(h[j], one);
-    if (Two) s[j] = _mm256_add_epi32(_mm256_slli_epi32(s[j], 7), _mm256_madd_epi16(l[j], one));
-  }
-  add_totals(s, sums);
+  dots.add_to(sums);
 #else
   for (int j = 0; j < 4; ++j) {
     int32_t h = 0, l = 0;
@@ -282,12 +299,59 @@ inline void values_of(const int64_t* sums, const TernaryHead& head, float scale,
 #endif
 }
 
+#if defined(__AVX2__)
+// One row of x meets codes as they are taken apart.
+template <bool Two>
+void multiply_packed_row(const uint8_t* packed, const uint8_t* codes, size_t k, float scale,
+                         float* y, size_t distance) {
+  constexpr size_t kAhead = 4096;  // that memory needs to keep up
+  const auto* hi = reinterpret_cast<const int8_t*>(packed + kTernaryHead);
+  const int8_t* lo = hi + ternary_plane_bytes(k);
+  int64_t sums[4] = {};
+  for (size_t i = 0; i < k;) {
+    Dots<Two> dots;
+    const auto add = [&](Bytes c) {
+      const Bytes xh = load_bytes(hi + i), xl = Two ? load_bytes(lo + i) : xh;
+      dots.add(0, codes_of<0>(c), xh, xl);
+      dots.add(1, codes_of<1>(c), xh, xl);
+      dots.add(2, codes_of<2>(c), xh, xl);
+      dots.add(3, codes_of<3>(c), xh, xl);
+    };
+    const size_t end = k - i < kTernaryBlock ? k : i + kTernaryBlock;
+    for (; i + sizeof(Bytes) <= end; i += sizeof(Bytes)) {
+      __builtin_prefetch(codes + i + kAhead);
+      add(load_bytes(codes + i));
+    }
+    if (i < end) {
+      uint8_t rest[sizeof(Bytes)] = {};
+      __builtin_memcpy(rest, codes + i, end - i);
+      add(load_bytes(rest));
+      i = end;
+    }
+    dots.add_to(sums);
+  }
+  TernaryHead head;
+  __builtin_memcpy(&head, packed, sizeof head);
+  values_of(sums, head, scale, y, distance);
+}
+#endif
+
+// Rows of x for which codes are taken apart each time.
+constexpr size_t kTernaryFew = 3;
+
 template <bool Two>
 void multiply_packed_rows(const uint8_t* packed, size_t m, const uint8_t* codes, size_t k,
                           float scale, float* y, size_t ldy, size_t distance) {
   constexpr size_t kRows = 16;  // that share codes taken apart
   alignas(64) uint8_t rows[4][kTernaryBlock];
   const size_t plane = ternary_plane_bytes(k), stride = ternary_packed_bytes(k, Two ? 2 : 1);
+#if defined(__AVX2__)
+  if (m <= kTernaryFew) {
+    for (size_t i = 0; i < m; ++i)
+      multiply_packed_row<Two>(packed + i * stride, codes, k, scale, y + i * ldy, distance);
+    return;
+  }
+#endif
   for (; m > 0; packed += kRows * stride, y += kRows * ldy, m -= m < kRows ? m : kRows) {
     const size_t count = m < kRows ? m : kRows;
     int64_t sums[kRows][4] = {};
@@ -314,7 +378,16 @@ void multiply_packed_ternary(const uint8_t* packed, int planes, size_t m, const 
   run(packed, m, codes, k, scale, y, ldy, distance);
 }
 
-#define MLXCPP_TERNARY_KERNELS {multiply_ternary, pack_ternary, multiply_packed_ternary}
-
 }  // namespace
 }  // namespace mlxcpp::kernels
+
+// AVX-512 has an instruction for sums of bytes, which the tables would have to beat.
+#if defined(__AVX512F__)
+#define MLXCPP_TERNARY_KERNELS \
+  {multiply_ternary, pack_ternary, multiply_packed_ternary, nullptr, 0, nullptr}
+#else
+#include "kernels/ternary_tables-inl.h"
+#define MLXCPP_TERNARY_KERNELS                              \
+  {multiply_ternary, pack_ternary, multiply_packed_ternary, \
+   index_ternary,    kFloatLanes,  multiply_tables}
+#endif

@@ -19,7 +19,23 @@ struct TernaryKernels {
   // The same product of packed rows, one after the other.
   void (*multiply_packed)(const uint8_t* packed, int planes, size_t m, const uint8_t* codes,
                           size_t k, float scale, float* y, size_t ldy, size_t distance);
+
+  // The same product again, for many rows of x, by tables (ternary_tables-inl.h). First the codes
+  // of each packed row r become places in them, at out + r * kIndexRow for the first kIndexColumns
+  // columns, `distance` further for the next; false where a code is 3, which has no place.
+  bool (*index)(const uint8_t* codes, size_t k, uint16_t* out, size_t distance);
+  // Rows of x that the tables hold; 0: there are none.
+  size_t table_rows;
+  // Up to so many packed rows with packed rows [begin, end) of all, which are `rows` and indexed
+  // from row 0 on: the j-th sums of row r at y[r + j * rows]. k at most kTableColumns. `room` has
+  // 4 * table_rows numbers for each of [begin, end), on a cache line.
+  void (*multiply_tables)(const uint8_t* packed, int planes, size_t m, size_t k,
+                          const uint16_t* index, size_t rows, size_t begin, size_t end, float scale,
+                          float* y, size_t ldy, int32_t* room);
 };
+
+inline constexpr size_t kIndexColumns = 32, kIndexRow = kIndexColumns;
+inline constexpr size_t kTableColumns = size_t{1} << 16;  // whose sums fit 32 bits
 
 // A head with the scale and the sum of the row, then the planes.
 inline constexpr size_t kTernaryHead = 64;

@@ -35,7 +35,16 @@ struct TernaryInput {
   // Packed rows to a chunk of a parallel loop.
   size_t grain() const { return row_grain(k * std::min(m, kRowsInCache)); }
 
+  // Whether the whole product at once is faster than its parts: by tables.
+  bool whole() const;
+  // All rows of w, with the same bits; shared out here.
+  void multiply(const TernaryMatrix& w, float* y, size_t ldy) const;
+
  private:
+  size_t rows_for_tables() const;
+  // False if the codes of w have no tables.
+  bool multiply_tables(const TernaryMatrix& w, size_t rows, float* y, size_t ldy) const;
+
   static constexpr size_t kRowsInCache = 16;  // of x
 };
 

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "lm_common/gguf_tokenizer.h"
 #include "lm_common/tools/formats.h"
+#include "nn/bit_linear.h"
 #include "nn/quantized.h"
 #include "weights/gguf.h"
 
@@ -228,6 +229,7 @@ std::unique_ptr<LanguageModel> make_language_model(Checkpoint checkpoint, const 
     std::unique_ptr<LanguageModel> model =
         (is_text_only(entry, checkpoint) ? entry.text_only : entry.make)(checkpoint.config);
     put_weights(*model, model->sanitize(std::move(checkpoint.weights)), checkpoint.quantization);
+    nn::make_ternary_where_equal(*model);
     return model;
   } catch (const Error& e) {
     throw Error("{}", in_file(where, e.what()));

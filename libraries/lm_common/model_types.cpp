@@ -29,8 +29,24 @@ const ModelTypes::Entry& ModelTypes::at(std::string_view name) const {
               did_you_mean(name, names()));
 }
 
+namespace {
+
+// What norms add, under whatever name a family has for it.
+void refuse_negative_epsilon(const Json& config, std::string_view where) {
+  for (const auto& [key, value] : config.items()) {
+    const bool epsilon = key.ends_with("_eps") || key.ends_with("_epsilon");
+    if (epsilon && value.is_number() && !(value.get<double>() >= 0))
+      throw Error("{}: '{}' is {}, expected 0 or more", where, key, value.get<double>());
+  }
+}
+
+}  // namespace
+
 const ModelTypes::Entry& ModelTypes::of(const Json& config, std::string_view where) const {
   const std::string type = model_type(config, where);
+  refuse_negative_epsilon(config, where);
+  for (const auto& [key, part] : config.items())
+    if (part.is_object()) refuse_negative_epsilon(part, fmt::format("{}: {}", where, key));
   try {
     return at(type);
   } catch (const Error& e) {

@@ -5,6 +5,7 @@
 
 #include "core/atomic_file.h"
 #include "lm_common/head_rows.h"
+#include "nn/bit_linear.h"
 #include "nn/linear.h"
 #include "nn/quantized.h"
 #include "text/gguf_vocabulary.h"
@@ -39,6 +40,9 @@ void dequantize_layers(nn::Module& model, std::optional<mx::Dtype> dtype, bool a
     const auto* q = dynamic_cast<const nn::QuantizedLayer*>(&layer);
     if (q && (all || q->matrix().type.is_gguf()))
       layers.emplace_back(path, q->dequantized(dtype.value_or(float_dtype(q->matrix()))));
+    else if (const auto* ternary = dynamic_cast<const nn::BitLinear*>(&layer))  // 2 bits again
+      layers.emplace_back(
+          path, std::make_unique<nn::QuantizedLinear>(ternary->matrix(), ternary->bias.optional()));
   });
   for (auto& [path, layer] : layers) model.replace(path, std::move(layer));
 }
@@ -149,7 +153,8 @@ void write_model(const fs::path& folder, ModelContext& context, const ModelFiles
                 kernels::name(options.quantize->mode));
 
   const bool all = options.dequantize || options.quantize;
-  dequantize_layers(model, options.dtype, all);
+  // Those of a GGUF file may hold its ternary blocks in a form that is not GGUF's.
+  dequantize_layers(model, options.dtype, all || !files.gguf.empty());
   restore_row_order(model, config);
   if (options.dtype) model.cast(*options.dtype);
   if (options.quantize)

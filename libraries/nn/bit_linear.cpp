@@ -1,6 +1,10 @@
 #include "nn/bit_linear.h"
 
+#include <mlx/allocator.h>
+
 #include "kernels/ternary.h"
+#include "kernels/thread_pool.h"
+#include "nn/quantized.h"
 
 namespace mlxcpp::nn {
 namespace {
@@ -85,6 +89,58 @@ void make_ternary(Module& m, const std::string& path, const BitLinear::Options& 
                                                       static_cast<bool>(linear->bias), options));
   });
   for (auto& [at, layer] : layers) m.replace(at, std::move(layer));
+}
+
+namespace {
+
+// Codes of four in a byte along the row as those of four rows.
+mx::array packed_by_rows(mx::array words) {
+  words = mx::contiguous(words);
+  words.eval();
+  const size_t rows = words.shape(0) / 4, row_bytes = 4 * static_cast<size_t>(words.shape(1));
+  mx::array packed(mx::allocator::malloc(rows * row_bytes * 4),
+                   {words.shape(0) / 4, 16 * words.shape(1)}, mx::uint8);
+  kernels::parallel_for(rows, 16,
+                        [=, from = reinterpret_cast<const uint8_t*>(words.data<uint32_t>()),
+                         to = packed.data<uint8_t>()](size_t begin, size_t end) {
+                          for (size_t i = begin * row_bytes; i < end * row_bytes; ++i)
+                            for (size_t column = 0; column < 4; ++column) {
+                              unsigned codes = 0;
+                              for (size_t j = 0; j < 4; ++j)
+                                codes |= (from[j * rows * row_bytes + i] >> (2 * column) & 3u)
+                                         << (2 * j);
+                              to[4 * i + column] = static_cast<uint8_t>(codes);
+                            }
+                        });
+  return packed;
+}
+
+std::unique_ptr<BitLinear> ternary_twin(const QuantizedLinear& layer) {
+  const auto w = layer.matrix();
+  if (w.type.mode != kernels::QuantMode::affine || w.type.bits != 2 || w.rows() % 4 != 0 ||
+      w.scales->dtype() != mx::float32 || w.weight.size() == 0)
+    return nullptr;
+  const auto scale = mx::slice(mx::flatten(*w.scales), {0}, {1});
+  auto same = mx::logical_and(mx::all(mx::equal(*w.scales, scale)),
+                              mx::all(mx::equal(*w.biases, mx::negative(scale))));
+  if (!same.item<bool>()) return nullptr;
+  auto out = std::make_unique<BitLinear>(w.cols(), w.rows(), static_cast<bool>(layer.bias),
+                                         BitLinear::Options());
+  out->weight.set(packed_by_rows(w.weight));
+  out->weight_scale.set(mx::contiguous(scale));
+  if (layer.bias) out->bias.set(*layer.bias);
+  return out;
+}
+
+}  // namespace
+
+void make_ternary_where_equal(Module& m) {
+  std::vector<std::pair<std::string, std::unique_ptr<Module>>> twins;
+  m.for_each_module([&](const std::string& at, Module& layer) {
+    if (const auto* quantized = dynamic_cast<const QuantizedLinear*>(&layer))
+      if (auto twin = ternary_twin(*quantized)) twins.emplace_back(at, std::move(twin));
+  });
+  for (auto& [at, twin] : twins) m.replace(at, std::move(twin));
 }
 
 }  // namespace mlxcpp::nn

@@ -22,13 +22,28 @@ constexpr std::array<std::string_view, 13> kValueTypes = {
     "boolean", "text", "list",   "uint64", "int64",  "float64"};
 constexpr std::array<size_t, 13> kValueBytes = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
-// What ggml numbers as tensor types; those without a dtype or mode cannot be read here.
+// What ggml numbers as tensor types; those that are nothing of this cannot be read here.
 struct TensorType {
   uint32_t id;
   std::string_view name;
   std::optional<mx::Dtype> dtype;
   std::optional<QuantMode> mode;
+  std::optional<TernaryBlocks> ternary = {};
+
+  bool readable() const { return dtype || mode || ternary; }
+  // Weights of a block; 0: plain numbers.
+  int block() const {
+    return mode ? kernels::quant_type(*mode).group_size : ternary ? kTernaryBlockWeights : 0;
+  }
 };
+
+// Of whole blocks.
+size_t bytes_of_row(const std::optional<QuantMode>& mode,
+                    const std::optional<TernaryBlocks>& ternary, int cols) {
+  if (mode) return row_bytes(kernels::quant_type(*mode), cols);
+  return static_cast<size_t>(cols / kTernaryBlockWeights) * block_bytes(*ternary);
+}
+
 const std::array kTensorTypes = {
     TensorType{0, "F32", mx::float32, {}},
     TensorType{1, "F16", mx::float16, {}},
@@ -59,8 +74,8 @@ const std::array kTensorTypes = {
     TensorType{28, "F64", mx::float64, {}},
     TensorType{29, "IQ1_M", {}, {}},
     TensorType{30, "BF16", mx::bfloat16, {}},
-    TensorType{34, "TQ1_0", {}, {}},
-    TensorType{35, "TQ2_0", {}, {}},
+    TensorType{34, "TQ1_0", {}, {}, TernaryBlocks::tq1_0},
+    TensorType{35, "TQ2_0", {}, {}, TernaryBlocks::tq2_0},
     TensorType{39, "MXFP4", {}, {}},
 };
 
@@ -203,12 +218,18 @@ struct GgufFile::Part {
 
 mx::array GgufTensor::array() const {
   mx::Shape s(shape.begin(), shape.end());
-  if (quantized) s.back() = static_cast<int>(row_bytes(kernels::quant_type(*quantized), s.back()));
+  if (quantized || ternary) s.back() = static_cast<int>(bytes_of_row(quantized, ternary, s.back()));
   return mapped_array(file, offset, std::move(s), dtype);
 }
 
+kernels::QuantizedMatrix GgufTensor::repacked() const {
+  if (!ternary) throw Error("{}: tensor '{}' is not ternary", file->path().string(), name);
+  return repack(*ternary, file->bytes().subspan(offset, bytes),
+                mx::Shape(shape.begin(), shape.end()));
+}
+
 std::vector<float> GgufTensor::floats() const {
-  if (quantized || dtype != mx::float32)
+  if (quantized || ternary || dtype != mx::float32)
     throw Error("{}: tensor '{}' must be F32", file->path().string(), name);
   std::vector<float> out(bytes / sizeof(float));
   std::memcpy(out.data(), file->bytes().data() + offset, bytes);
@@ -317,20 +338,20 @@ void GgufFile::read_tensors(Part& part) {
     const auto type = c.number<uint32_t>(t.name);
     const auto known = std::find_if(kTensorTypes.begin(), kTensorTypes.end(),
                                     [&](const TensorType& k) { return k.id == type; });
-    if (known == kTensorTypes.end() || (!known->dtype && !known->mode))
+    if (known == kTensorTypes.end() || !known->readable())
       throw Error("{}: tensor '{}' has type {}, which is not supported", part.where, t.name,
                   known == kTensorTypes.end() ? fmt::format("number {}", type) : known->name);
     uint64_t size = 0;
-    if (known->mode) {
+    if (const int block = known->block(); block != 0) {
       t.quantized = known->mode;
+      t.ternary = known->ternary;
       if (shape.empty())
         throw Error("{}: tensor '{}': a single number cannot be {}", part.where, t.name,
                     known->name);
-      const auto q = kernels::quant_type(*known->mode);
-      if (t.shape.back() % q.group_size != 0)
+      if (t.shape.back() % block != 0)
         throw Error("{}: tensor '{}': rows of {} are no multiple of the {} of a {} block",
-                    part.where, t.name, t.shape.back(), q.group_size, known->name);
-      shape.back() = size = row_bytes(q, t.shape.back());
+                    part.where, t.name, t.shape.back(), block, known->name);
+      shape.back() = size = bytes_of_row(t.quantized, t.ternary, t.shape.back());
     } else {
       t.dtype = *known->dtype;
       size = mx::size_of(t.dtype) * (shape.empty() ? 1 : shape.back());

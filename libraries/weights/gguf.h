@@ -14,6 +14,7 @@
 
 #include "core/mapped_file.h"
 #include "kernels/quantized.h"
+#include "weights/ternary_blocks.h"
 
 namespace mlxcpp {
 
@@ -24,12 +25,15 @@ struct GgufTensor {
   std::string name;
   std::vector<int> shape;  // outermost first, as MLX and Hugging Face write it (GGUF reversed)
   std::optional<kernels::QuantMode> quantized;  // nullopt: plain numbers of `dtype`
+  std::optional<TernaryBlocks> ternary;         // or these, which no kernel takes as they lie
   mx::Dtype dtype = mx::uint8;
   size_t offset = 0, bytes = 0;  // in `file`
   std::shared_ptr<const MappedFile> file;
 
-  // A view of the mapping. Quantised: uint8 [..., rows, row_bytes].
+  // A view of the mapping. Quantised or ternary: uint8 [..., rows, row_bytes].
   mx::array array() const;
+  // Of ternary blocks: the same values in MLX's 2-bit form, in memory of their own.
+  kernels::QuantizedMatrix repacked() const;
   // The numbers of a plain F32 tensor; throws for another type.
   std::vector<float> floats() const;
 };

@@ -112,10 +112,10 @@ mx::array minus_one(const GgufTensor& t) {
 }
 
 // With the dimensions of 1 that GGUF dropped.
-mx::array in_layout(GgufTensor t, GgufName::Layout layout) {
+GgufTensor in_layout(GgufTensor t, GgufName::Layout layout) {
   if (layout == GgufName::as_row && t.shape.size() == 1) t.shape.insert(t.shape.begin(), 1);
   if (layout == GgufName::as_filter && t.shape.size() == 2) t.shape.insert(t.shape.begin() + 1, 1);
-  return t.array();
+  return t;
 }
 
 }  // namespace
@@ -190,17 +190,25 @@ Checkpoint load_checkpoint(const GgufFile& g) {
                                  ? std::string(row->to)
                                  : fmt::format("{}{}.{}", a.layers, parts.layer, row->to);
     const bool subtract = (a.traits & kNormPlusOne) && parts.base.ends_with("norm");
-    mx::array array = subtract ? minus_one(tensor) : in_layout(tensor, row->layout);
     const std::string suffix(row->layout == GgufName::whole ? "" : parts.suffix);
-    if (!out.weights.emplace(path + suffix, std::move(array)).second)
-      throw Error("{}: two tensors are '{}{}'", g.where(), path, suffix);
-    if (parts.suffix != ".weight" || tensor.shape.size() < 2) {
-      if (tensor.quantized)
-        throw Error("{}: tensor '{}' is quantised, expected plain numbers", g.where(), name);
+    const auto put = [&](const std::string& to, mx::array array) {
+      if (!out.weights.emplace(to, std::move(array)).second)
+        throw Error("{}: two tensors are '{}'", g.where(), to);
+    };
+    const bool matrix = parts.suffix == ".weight" && tensor.shape.size() >= 2;
+    if (!matrix && (tensor.quantized || tensor.ternary))
+      throw Error("{}: tensor '{}' is quantised, expected plain numbers", g.where(), name);
+    auto* type = matrix ? &out.quantization.per_layer[path] : nullptr;
+    if (tensor.ternary) {
+      auto w = in_layout(tensor, row->layout).repacked();
+      *type = w.type;
+      put(path + suffix, std::move(w.weight));
+      put(path + ".scales", *std::move(w.scales));
+      put(path + ".biases", *std::move(w.biases));
       continue;
     }
-    auto& type = out.quantization.per_layer[path];
-    if (tensor.quantized) type = kernels::quant_type(*tensor.quantized);
+    put(path + suffix, subtract ? minus_one(tensor) : in_layout(tensor, row->layout).array());
+    if (tensor.quantized) *type = kernels::quant_type(*tensor.quantized);
   }
   return out;
 }

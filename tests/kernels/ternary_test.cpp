@@ -98,25 +98,66 @@ TEST(Ternary, RoundedRowsWithoutAScale) {
   });
 }
 
+TEST(Ternary, RowsThatAreNotFiniteLeaveOthersAlone) {
+  const auto packed = random_packed(8, 40, 2);
+  const PrecisionScope scope(Precision::high);
+  for_each_isa([&] {
+    const auto x = random({24, 40}, mx::float32, 5);
+    const auto bad =
+        mx::slice_update(x, mx::array({std::numeric_limits<float>::infinity()}, {1, 1}),
+                         mx::Shape{9, 13}, mx::Shape{10, 14});
+    auto want = values(ternary_matmul(x, packed, mx::array({1.0f})));
+    auto got = values(ternary_matmul(bad, packed, mx::array({1.0f})));
+    for (int j = 0; j < 8; ++j) {
+      EXPECT_TRUE(std::isnan(got[9 * 8 + j]));
+      got[9 * 8 + j] = want[9 * 8 + j];
+    }
+    EXPECT_EQ(got, want);
+  });
+}
+
 TEST(Ternary, AnyCodeFits) {  // 3 is not used, but may be in a file
   const auto packed = mx::full({2, 1030}, 255, mx::uint8);
   const PrecisionScope scope(Precision::high);
   for_each_isa([&] {
-    const auto y = ternary_matmul(mx::ones({1, 1030}), packed, mx::array({1.0f}));
-    EXPECT_NEAR(mx::max(y).item<float>(), 2060, 0.5);
-    EXPECT_NEAR(mx::min(y).item<float>(), 2060, 0.5);
+    for (const int m : {1, 4, 40}) {
+      const auto y = ternary_matmul(mx::ones({m, 1030}), packed, mx::array({1.0f}));
+      EXPECT_NEAR(mx::max(y).item<float>(), 2060, 0.5);
+      EXPECT_NEAR(mx::min(y).item<float>(), 2060, 0.5);
+    }
   });
 }
 
+// Many rows go by tables of sums, few another way: whole numbers are added in both.
 TEST(Ternary, RowsDoNotDependOnTheirNumber) {
-  const auto x = random({23, 50}, mx::float32, 5);
-  const auto packed = random_packed(20, 50, 6);
-  const auto all = values(ternary_matmul(x, packed, mx::array({1.0f})));
-  for (const int r : {0, 4, 22}) {
-    const auto one =
-        values(ternary_matmul(mx::slice(x, {r, 0}, {r + 1, 50}), packed, mx::array({1.0f})));
-    EXPECT_EQ(one, std::vector<double>(all.begin() + 20 * r, all.begin() + 20 * (r + 1)));
+  for (const Precision p : {Precision::high, Precision::fast}) {
+    const PrecisionScope scope(p);
+    for_each_isa([&] {
+      for (const int n : {4, 20, 300})
+        for (const int k : {1, 31, 50, 128, 1100}) {
+          const auto packed = random_packed(n, k, 6);
+          const auto x = random({60, k}, mx::float32, 5);
+          std::vector<double> want;
+          for (int r = 0; r < x.shape(0); ++r) {
+            const auto one =
+                values(ternary_matmul(mx::slice(x, {r, 0}, {r + 1, k}), packed, mx::array({0.7f})));
+            want.insert(want.end(), one.begin(), one.end());
+          }
+          for (const int m : {2, 4, 11, 12, 13, 16, 21, 27, 32, 60}) {
+            const auto all =
+                values(ternary_matmul(mx::slice(x, {0, 0}, {m, k}), packed, mx::array({0.7f})));
+            ASSERT_EQ(all, std::vector<double>(want.begin(), want.begin() + m * n))
+                << fmt::format("{} {} {}", m, n, k);
+          }
+        }
+    });
   }
+}
+
+TEST(Ternary, ThreadsMakeNoDifference) {
+  const auto packed = random_packed(2400, 96, 6);
+  const auto x = random({37, 96}, mx::float32, 5);
+  expect_same_for_any_threads([&] { return ternary_matmul(x, packed, mx::array({0.7f})); });
 }
 
 TEST(Ternary, GradientOfX) {

@@ -16,6 +16,7 @@
 #include "llm/registry.h"
 #include "lm_common/kv_cache/attention_cache.h"
 #include "lm_common/model_context.h"
+#include "nn/bit_linear.h"
 #include "nn/quantized.h"
 #include "nn/value_and_grad.h"
 #include "tests/support/paths.h"
@@ -509,7 +510,23 @@ TEST(LayerStep, OtherDtypesAndManyRows) {
   EXPECT_THROW(layer(normal({1, 1, 64}, 1), make_cache().get()), Error);
 }
 
-// A prompt's rows go in a step too, where all weights are quantised.
+void make_ternary(nn::Module& layer) {
+  for (const char* part : {"self_attn", "mlp"}) nn::make_ternary(layer, part, {});
+  randomise(layer);
+  uint64_t seed = 1;
+  layer.for_each_module([&](const std::string&, nn::Module& m) {
+    if (auto* linear = dynamic_cast<nn::BitLinear*>(&m)) {
+      const auto codes =
+          mx::random::randint(0, 3, {4, linear->output_dims() / 4, linear->input_dims()}, mx::int32,
+                              mx::random::key(++seed));
+      const auto places = mx::reshape(mx::array({1, 4, 16, 64}), {4, 1, 1});
+      linear->weight.set(mx::astype(mx::sum(codes * places, 0), mx::uint8));
+      linear->weight_scale.set(mx::array({0.1f}));
+    }
+  });
+}
+
+// A prompt's rows go in a step too, where all weights are quantised or ternary.
 TEST(LayerStep, Prompts) {
   const TestConfig c;
   const AttentionOptions options{.qk_norm = QkNorm::rms, .window = 40, .rope = c.table()};
@@ -517,8 +534,6 @@ TEST(LayerStep, Prompts) {
   SandwichLayer around(c, SandwichLayer::kGemma, gated_mlp(c), options);
   ParallelLayer beside(c, gated_mlp(c), options);
   const auto compare = [&](auto& layer, const char* what) {
-    randomise(layer);
-    nn::quantize_weights(layer, kernels::quant_type(QuantMode::affine, 64, 4));
     const auto y = layer(normal({1, 70, 128}, 1), make_cache().get());
     EXPECT_STREQ(y.primitive().name(), "mlxcpp::LayerStep") << what;
     const std::pair<const char*, MakeCache> caches[] = {
@@ -540,9 +555,19 @@ TEST(LayerStep, Prompts) {
     compare_layer(layer, fmt::format("{}, padded rows", what), padded,
                   {.batch = 3, .lengths = {20, 1, 2}});
   };
-  compare(before, "norm before");
-  compare(around, "norm around");
-  compare(beside, "side by side");
+  const auto quantised = [](auto& layer) -> auto& {
+    randomise(layer);
+    nn::quantize_weights(layer, kernels::quant_type(QuantMode::affine, 64, 4));
+    return layer;
+  };
+  compare(quantised(before), "norm before");
+  compare(quantised(around), "norm around");
+  compare(quantised(beside), "side by side");
+  PreNormLayer<> ternary(
+      c, gated_mlp(c),
+      AttentionOptions{.output_bias = true, .output_norm = "sub_norm", .rope = c.table()});
+  make_ternary(ternary);
+  compare(ternary, "ternary");
   const auto too_many = before(normal({1, 1025, 128}, 1), make_cache().get());
   EXPECT_STRNE(too_many.primitive().name(), "mlxcpp::LayerStep");
 }

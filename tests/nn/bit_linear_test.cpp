@@ -62,6 +62,29 @@ struct Tree final : Module {
   Child<Linear> in{this, "in", 64, 8, true}, out{this, "out", 8, 4};
 };
 
+TEST(BitLinear, TakesThePlaceOfEqualTwoBits) {
+  const auto bits = layer({}, true);
+  Tree m;
+  auto other = bits->matrix();
+  other.scales =
+      mx::slice_update(*other.scales, mx::array({0.5f}, {1, 1}), mx::Shape{3, 1}, mx::Shape{4, 2});
+  m.replace("in", std::make_unique<QuantizedLinear>(bits->matrix(), *bits->bias));
+  make_ternary_where_equal(m);
+  const auto* in = dynamic_cast<const BitLinear*>(&m.at("in"));
+  ASSERT_TRUE(in);
+  EXPECT_TRUE(mx::array_equal(*in->weight, *bits->weight).item<bool>());
+  EXPECT_TRUE(mx::array_equal((*in)(input()), (*bits)(input())).item<bool>());
+  EXPECT_FALSE(dynamic_cast<BitLinear*>(&m.at("out")));  // floats
+  m.replace("in", std::make_unique<QuantizedLinear>(other, std::nullopt));
+  make_ternary_where_equal(m);
+  EXPECT_FALSE(dynamic_cast<BitLinear*>(&m.at("in")));
+  other = bits->matrix();
+  other.biases = mx::negative(*other.biases);
+  m.replace("in", std::make_unique<QuantizedLinear>(other, std::nullopt));
+  make_ternary_where_equal(m);
+  EXPECT_FALSE(dynamic_cast<BitLinear*>(&m.at("in")));
+}
+
 TEST(BitLinear, TakesThePlaceOfLinearLayers) {
   Tree m;
   make_ternary(m, "in", {});

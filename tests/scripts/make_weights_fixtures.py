@@ -147,6 +147,24 @@ def make_gguf_types():
     save_file({k: np.ascontiguousarray(v) for k, v in expected.items()}, folder / "types-expected.safetensors")
 
 
+def make_gguf_ternary():
+    """Ternary blocks: numbers that the package quantised, then any bytes. Twice a scale is an f16, too."""
+    folder, own = OUT / "gguf", np.random.default_rng(11)
+    w, expected = gguf.GGUFWriter(folder / "ternary.gguf", "llama"), {}
+    for kind in ["TQ1_0", "TQ2_0"]:
+        qtype = gguf.GGMLQuantizationType[kind]
+        size = gguf.GGML_QUANT_SIZES[qtype][1]
+        data = gguf.quantize(own.standard_normal((2, 512)).astype(np.float32), qtype).reshape(2, 2, size)
+        noise = own.integers(0, 256, (1, 2, size), dtype=np.uint8)
+        noise[:, :, size - 2 :] = own.standard_normal((1, 2, 1)).astype(np.float16).view(np.uint8)
+        data = np.concatenate([data, noise]).reshape(3, -1)
+        w.add_tensor(kind.lower(), data, raw_dtype=qtype)
+        expected[kind.lower()] = gguf.dequantize(data, qtype).astype(np.float16)
+        assert np.array_equal(expected[kind.lower()], gguf.dequantize(data, qtype))
+    write(w)
+    save_file(expected, folder / "ternary-expected.safetensors")
+
+
 def write(w):
     w.write_header_to_file()
     w.write_kv_data_to_file()
@@ -244,6 +262,7 @@ def make_names(fixtures):
 make_safetensors()
 make_npz()
 make_gguf_types()
+make_gguf_ternary()
 make_split()
 make_made()
 if len(sys.argv) > 1:

@@ -264,6 +264,23 @@ TEST(GgufCheckpoint, BitNet) {
             "relu2");
 }
 
+// Ternary blocks become MLX's 2-bit form: here all codes 2 with the scale 0.5, which is 0.5.
+TEST(GgufCheckpoint, TernaryBlocks) {
+  std::string block(64, '\xaa');
+  block += bytes_of<uint16_t>(0x3800);
+  const Checkpoint c =
+      load(model("llama").tensor("blk.0.ffn_down.weight", {256, 3}, 35, block + block + block));
+  const std::string path = "model.layers.0.mlp.down_proj";
+  const auto type = kernels::quant_type(QuantMode::affine, 128, 2);
+  EXPECT_EQ(c.quantization.per_layer.at(path), type);
+  const kernels::QuantizedMatrix w{type, c.weights.at(path + ".weight"),
+                                   c.weights.at(path + ".scales"), c.weights.at(path + ".biases")};
+  expect_same(kernels::dequantize(w, mx::float32), mx::full({3, 256}, 0.5f), path);
+  EXPECT_THAT(
+      error_of([&] { load(model("llama").tensor("blk.0.attn_norm.weight", {256}, 35, block)); }),
+      HasSubstr("'blk.0.attn_norm.weight' is quantised, expected plain numbers"));
+}
+
 TEST(GgufCheckpoint, Gemma3n) {
   const float none = -std::numeric_limits<float>::infinity();
   const Checkpoint c = load(

@@ -119,6 +119,27 @@ TEST(Gguf, SplitFiles) {
               HasSubstr("named ...-00001-of-00003.gguf"));
 }
 
+TEST(Gguf, TernaryBlocks) {
+  const GgufFile f(golden("gguf/ternary.gguf"));
+  const auto want = load_safetensors(golden("gguf/ternary-expected.safetensors"));
+  const auto x = mx::random::normal({5, 512}, mx::float32, 0, 1, mx::random::key(1));
+  for (const char* name : {"tq1_0", "tq2_0"}) {
+    const GgufTensor* t = f.tensor(name);
+    ASSERT_TRUE(t) << name;
+    EXPECT_FALSE(t->quantized);
+    EXPECT_THAT(t->shape, ElementsAre(3, 512));
+    EXPECT_EQ(t->array().shape(), (mx::Shape{3, name[2] == '1' ? 108 : 132})) << name;
+    const auto w = t->repacked();
+    expect_same(kernels::dequantize(w, mx::float32), want.at(name), name);
+    const auto y = mx::matmul(x, mx::transpose(mx::astype(want.at(name), mx::float32)));
+    EXPECT_TRUE(mx::allclose(kernels::quantized_matmul(x, w), y, 1e-3, 1e-2).item<bool>()) << name;
+  }
+  EXPECT_THAT(error_of([&] { GgufFile(golden("gguf/types.gguf")).tensor("f32")->repacked(); }),
+              HasSubstr("tensor 'f32' is not ternary"));
+  EXPECT_THAT(error_of([] { repack(TernaryBlocks::tq1_0, {}, {1, 256}); }),
+              HasSubstr("0 bytes are no [1, 256]"));
+}
+
 std::string error_in(const std::string& bytes) {
   const TempFolder folder;
   const auto file = folder.write("x.gguf", bytes);
@@ -203,6 +224,9 @@ TEST(Gguf, DamagedTensors) {
   EXPECT_THAT(tensor({32}, 77), HasSubstr("tensor 't' has type number 77"));
   EXPECT_THAT(tensor({31}, 8), HasSubstr("rows of 31 are no multiple of the 32 of a Q8_0 block"));
   EXPECT_THAT(tensor({}, 8), HasSubstr("a single number cannot be Q8_0"));
+  EXPECT_THAT(tensor({128}, 34), HasSubstr("rows of 128 are no multiple of the 256 of a TQ1_0"));
+  EXPECT_THAT(tensor({}, 35), HasSubstr("a single number cannot be TQ2_0"));
+  EXPECT_THAT(tensor({256, 2}, 35), HasSubstr("the file is cut off: tensor 't' takes 132 bytes"));
   EXPECT_THAT(tensor({4}, 0, 8), HasSubstr("begins at 8, no multiple of the alignment 32"));
   EXPECT_THAT(tensor({4}, 0, 64), HasSubstr("the file is cut off: tensor 't' takes 16 bytes"));
   EXPECT_THAT(tensor({4}, 0, UINT64_MAX - 31), HasSubstr("the file is cut off"));

@@ -10,7 +10,9 @@ namespace mlxcpp::llm {
 
 void RoutingOptions::check(const std::string& where) const {
   if (num_experts <= 0)
-    throw Error("{}: the number of experts must be positive, found {}", where, num_experts);
+    throw Error(
+        "{}: the number of experts ('num_experts', 'num_local_experts') must be positive, found {}",
+        where, num_experts);
   if (num_experts_per_tok <= 0 || num_experts_per_tok > num_experts)
     throw Error("{}: 'num_experts_per_tok' is {}, expected 1 to {} (the number of experts)", where,
                 num_experts_per_tok, num_experts);

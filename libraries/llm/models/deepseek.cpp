@@ -32,7 +32,7 @@ struct DeepseekConfig : DecoderConfig {
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
     output_bias = attention_bias;
-    v.need("n_routed_experts", routing.num_experts);
+    read_size(v, "n_routed_experts", routing.num_experts);
     v.need("num_experts_per_tok", routing.num_experts_per_tok);
     v.maybe("norm_topk_prob", routing.norm_topk_prob);
     v.maybe("routed_scaling_factor", routing.routed_scaling_factor);
