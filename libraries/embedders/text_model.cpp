@@ -142,8 +142,8 @@ Tokens TextModel::tokens(std::string_view text, std::string_view pair) const {
   // As the crate `tokenizers` does it ("longest first"): the longer loses what it has more; then
   // both share what there is.
   const size_t room = limit - around;
-  size_t less = std::min(first.size(), second.size()), more = std::max(first.size(), second.size());
-  more = less > room ? less : std::max(less, room - less);
+  size_t less = std::min(first.size(), second.size());
+  size_t more = less > room ? less : std::max(less, room - less);
   if (less + more > room) {
     less = room / 2;
     more = less + room % 2;
