@@ -76,7 +76,10 @@ kernels::QuantizedMatrix repack(TernaryBlocks kind, std::span<const std::byte> b
             w[i * (kBlock / 16) + word] = bits;
           }
           const float d = f16_at(block + size - 2);
-          for (size_t g = i * kGroups; g < (i + 1) * kGroups; ++g) s[g] = d, b[g] = -d;
+          for (size_t g = i * kGroups; g < (i + 1) * kGroups; ++g) {
+            s[g] = d;
+            b[g] = -d;
+          }
         }
       });
   return {kernels::quant_type(kernels::QuantMode::affine, kGroup, 2), words, scales, biases};
