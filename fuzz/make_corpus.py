@@ -59,7 +59,7 @@ put("config", "quantized", b'{"hidden_size": 64.0, "quantization": {"group_size"
     b'"model.embed_tokens": {"group_size": 32, "bits": 8}, "a": {"mode": "mxfp4"}}}')  # fmt: skip
 put("config", "method", b'{"quantization_config": {"quant_method": "gptq", "bits": 4}}')
 
-for arch in ("llama", "gemma3", "phi3"):
+for arch in ("llama", "gemma3", "phi3", "bitnet"):
     path = OUT / "gguf" / arch
     path.parent.mkdir(parents=True, exist_ok=True)
     w = gguf.GGUFWriter(path, arch)
@@ -83,6 +83,9 @@ for arch in ("llama", "gemma3", "phi3"):
         w.add_uint32("phi3.rope.scaling.original_context_length", 32)
         for name in ("long", "short"):
             w.add_tensor(f"rope_factors_{name}.weight", np.ones(2, np.float32))
+    if arch == "bitnet":  # a block of 256 weights is a row
+        w.add_tensor("blk.0.attn_k.weight", np.zeros((4, 54), np.uint8), raw_dtype=gguf.GGMLQuantizationType.TQ1_0)
+        w.add_tensor("blk.0.attn_v.weight", np.zeros((4, 66), np.uint8), raw_dtype=gguf.GGMLQuantizationType.TQ2_0)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
