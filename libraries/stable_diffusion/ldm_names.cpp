@@ -67,9 +67,9 @@ std::string unet_name(std::string_view name, const std::vector<Place>& input,
                                  {"input_blocks.0.0.", "conv_in."},
                                  {"out.0.", "conv_norm_out."},
                                  {"out.2.", "conv_out."}};
-  const std::string whole = renamed(name, kWhole);
+  std::string whole = renamed(name, kWhole);
   if (whole != name) return whole;
-  const std::string otherwise(name);
+  std::string otherwise(name);
   if (take(name, "middle_block.")) {
     const auto n = take_number(name);
     if (!n || *n > 2) return otherwise;
@@ -97,7 +97,7 @@ std::string vae_name(std::string_view name, int blocks) {
                                         {"k.", "to_k."},
                                         {"v.", "to_v."},
                                         {"proj_out.", "to_out.0."}};
-  const std::string otherwise(name);
+  std::string otherwise(name);
   const bool encoder = take(name, "encoder.");
   if (!encoder && !take(name, "decoder.")) return otherwise;
   const std::string front = encoder ? "encoder." : "decoder.";

@@ -232,7 +232,7 @@ Tensors fitted(const nn::Module& module, Tensors weights, mx::Dtype dtype) {
   for (auto& [key, value] : weights) {
     const std::string name = current_name(key);
     const auto wanted = axes.find(name);
-    mx::array w = value;
+    mx::array w = std::move(value);
     if (wanted != axes.end() && w.ndim() == 4) {
       if (wanted->second == 2 && w.shape(2) == 1 && w.shape(3) == 1)
         w = mx::reshape(w, {w.shape(0), w.shape(1)});
@@ -240,7 +240,7 @@ Tensors fitted(const nn::Module& module, Tensors weights, mx::Dtype dtype) {
         w = mx::contiguous(mx::transpose(w, {0, 2, 3, 1}));
     }
     if (mx::issubdtype(w.dtype(), mx::floating)) w = mx::astype(w, dtype);
-    out.insert_or_assign(name, w);
+    out.insert_or_assign(name, std::move(w));
   }
   return out;
 }

@@ -130,8 +130,8 @@ std::vector<double> spaced_timesteps(Spacing spacing, int train_steps, int steps
         out.push_back(steps > 1 ? static_cast<double>(train_steps - 1) / (steps - 1) * i : 0.0);
       break;
     case Spacing::leading:
-      for (int i = steps; i-- > 0;)
-        out.push_back(static_cast<double>(i) * (train_steps / steps) + offset);
+      for (int i = steps, stride = train_steps / steps; i-- > 0;)
+        out.push_back(static_cast<double>(i) * stride + offset);
       break;
     case Spacing::trailing:
       // numpy's arange and round: to the nearest even.

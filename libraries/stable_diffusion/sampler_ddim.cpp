@@ -55,7 +55,7 @@ class DiscreteSampler : public Sampler {
     return {std::sqrt(a), std::sqrt(1 - a)};
   }
   mx::array picture(Mixture m, const mx::array& latents, const mx::array& output) const {
-    const auto x = predicted_picture(prediction_, m, latents, output);
+    auto x = predicted_picture(prediction_, m, latents, output);
     if (!settings_.clip_sample) return x;
     const auto range = static_cast<float>(settings_.clip_sample_range);
     return mx::clip(x, mx::array(-range), mx::array(range));

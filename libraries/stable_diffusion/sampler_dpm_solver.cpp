@@ -109,9 +109,8 @@ class DpmSolver final : public Sampler {
           p.timesteps.push_back(std::nearbyint(static_cast<double>(last - 1) / steps * i));
         break;
       case Spacing::leading:
-        for (int i = steps; i > 0; --i)
-          p.timesteps.push_back(static_cast<double>(i) * (last / (steps + 1)) +
-                                settings_.steps_offset);
+        for (int i = steps, stride = last / (steps + 1); i > 0; --i)
+          p.timesteps.push_back(static_cast<double>(i) * stride + settings_.steps_offset);
         break;
       case Spacing::trailing: {
         const double stride = static_cast<double>(schedule_.size()) / steps;
