@@ -11,9 +11,9 @@ namespace {
 
 using nn::QuantizedLayer;
 
-mx::array initial_a(int fan_in, mx::Shape shape) {
+mx::array initial_a(int fan_in, const mx::Shape& shape) {
   const float limit = 1.0f / std::sqrt(static_cast<float>(fan_in));
-  return nn::uniform(-limit, limit)(mx::zeros(std::move(shape)));
+  return nn::uniform(-limit, limit)(mx::zeros(shape));
 }
 
 std::string text(const LowRank& how) {

@@ -135,7 +135,7 @@ double seconds_since(Clock::time_point start) {
 }
 
 std::string duration(double seconds) {
-  const auto s = static_cast<long>(std::lround(seconds));
+  const long s = std::lround(seconds);
   return s < 60 ? fmt::format("{} s", s) : fmt::format("{}:{:02} min", s / 60, s % 60);
 }
 
