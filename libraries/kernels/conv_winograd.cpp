@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/ceil_div.h"
 #include "kernels/conv_kernels.h"
 #include "kernels/conv_run.h"
 #include "kernels/thread_pool.h"
@@ -14,8 +15,6 @@ constexpr size_t kPoints = 36, kOut = 4;
 constexpr size_t kInputFloats = size_t{4} << 20;  // of a chunk of tiles, for the last-level cache
 constexpr size_t kMostTiles = 128;                // of a chunk, whose sums stay in the second level
 constexpr size_t kBlockChannels = 128;  // whose filters stay there, too, while all tiles pass
-
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 struct Tiles {
   explicit Tiles(const ConvShape& s)

@@ -1,11 +1,11 @@
 #include "kernels/cross_entropy.h"
 
 #include <algorithm>
-#include <utility>
 
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/ceil_div.h"
 #include "kernels/floats.h"
 #include "kernels/linear.h"
 #include "kernels/primitive.h"
@@ -222,8 +222,8 @@ class LastCrossEntropy final : public CpuPrimitive {
       const int32_t* target = targets_of(targets, n, room);
       const size_t count = x.count(), k = x.length();
       const size_t most = std::min(count, std::max(kLogits / n, kFewestRows));
-      const size_t blocks = (count + most - 1) / most;
-      const Floats logits(((count + blocks - 1) / blocks) * n), rows(most * k);
+      const size_t blocks = ceil_div(count, most);
+      const Floats logits(ceil_div(count, blocks) * n), rows(most * k);
       for (size_t b = 0; b < blocks; ++b) {
         const size_t first = b * count / blocks, m = (b + 1) * count / blocks - first;
         RowBuffer buffer;
@@ -234,8 +234,8 @@ class LastCrossEntropy final : public CpuPrimitive {
         parallel_for(m, 1, [&](size_t r, size_t) {
           loss[first + r] = differentiate(logits.data() + r * n, n, target[first + r]);
         });
-        sum_of_products_run({{dense(logits.data(), n), turned(weight), n}}, nullptr, dx + first * k,
-                            FloatType::f32, m, k);
+        sum_of_products_run({{dense(logits.data(), n), transposed(weight), n}}, nullptr,
+                            dx + first * k, FloatType::f32, m, k);
       }
     });
   }
@@ -258,13 +258,6 @@ class LastCrossEntropy final : public CpuPrimitive {
   static constexpr size_t kLogits = size_t{12} << 20;  // in memory at once: 48 MiB
   static constexpr size_t kFewestRows = 64;            // even so
 
-  static MatrixView dense(const float* data, size_t columns) {
-    return {data, FloatType::f32, static_cast<ptrdiff_t>(columns), 1};
-  }
-  static MatrixView turned(MatrixView v) {
-    std::swap(v.row_stride, v.column_stride);
-    return v;
-  }
   // The loss of a row of logits, which become its gradient.
   static float differentiate(float* logits, size_t n, int32_t target) {
     const RowTotal total =

@@ -123,15 +123,6 @@ struct Heads {
   }
 };
 
-MatrixView turned(MatrixView v) {
-  std::swap(v.row_stride, v.column_stride);
-  return v;
-}
-
-MatrixView dense(const float* data, size_t columns) {
-  return {data, FloatType::f32, static_cast<ptrdiff_t>(columns), 1};
-}
-
 // y [m, n] = a [m, k] b^T, y contiguous.
 void product(const MatrixView& a, const MatrixView& b, float* y, size_t m, size_t n, size_t k) {
   sum_of_products_run({{a, b, k}}, nullptr, y, FloatType::f32, m, n);
@@ -230,12 +221,14 @@ class AttentionGrad final : public CpuPrimitive {
             if (softcap > 0)
               for (int j = 0; j < n; ++j) row[j] *= slopes[static_cast<size_t>(r) * n + j];
           }
-          product(dense(ds.data(), n), turned(k.rows(b, g, first)), part.data(), rows, D, n);
+          product(dense(ds.data(), n), transposed(k.rows(b, g, first)), part.data(), rows, D, n);
           store(dq, b, h, i, rows, D, part.data());
-          product(turned(dense(ds.data(), n)), turned(q.rows(b, h, i)), part.data(), n, D, rows);
+          product(transposed(dense(ds.data(), n)), transposed(q.rows(b, h, i)), part.data(), n, D,
+                  rows);
           add(sum_k.data() + static_cast<size_t>(first) * D, part.data(),
               static_cast<size_t>(n) * D);
-          product(turned(dense(p.data(), n)), turned(dy.rows(b, h, i)), part.data(), n, Dv, rows);
+          product(transposed(dense(p.data(), n)), transposed(dy.rows(b, h, i)), part.data(), n, Dv,
+                  rows);
           add(sum_v.data() + static_cast<size_t>(first) * Dv, part.data(),
               static_cast<size_t>(n) * Dv);
         }

@@ -23,11 +23,6 @@ MatrixView matrix(const mx::array& a) {
   return {a.data<std::byte>(), *float_type(a.dtype()), a.strides(-2), a.strides(-1)};
 }
 
-MatrixView transposed(MatrixView v) {
-  std::swap(v.row_stride, v.column_stride);
-  return v;
-}
-
 thread_local bool any_order = false;
 
 // Products of fewer rows are not worth repacking the other operand.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/ceil_div.h"
 #include "kernels/conv_run.h"
 #include "kernels/floats.h"
 #include "kernels/matmul_kernels.h"
@@ -10,9 +11,6 @@
 namespace mlxcpp::kernels {
 namespace {
 
-size_t size_of(FloatType t) { return t == FloatType::f32 ? 4 : 2; }
-
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 size_t round_up(size_t a, size_t b) { return ceil_div(a, b) * b; }
 
 // Each thread keeps its own for the next product.
@@ -44,15 +42,10 @@ struct Product {
   FloatType y_type;
   size_t m, n, k, stretch;
 
-  const void* row(const MatrixView& v, size_t r, size_t column = 0) const {
-    const ptrdiff_t offset =
-        static_cast<ptrdiff_t>(r) * v.row_stride + static_cast<ptrdiff_t>(column) * v.column_stride;
-    return static_cast<const std::byte*>(v.data) + offset * static_cast<ptrdiff_t>(size_of(v.type));
-  }
   void pack(const MatrixView& v, size_t r, size_t column, size_t rows, size_t columns, float* dst,
             size_t ld) const {
-    kernels.pack[static_cast<size_t>(v.type)](row(v, r, column), v.row_stride, v.column_stride,
-                                              rows, columns, dst, ld);
+    kernels.pack[static_cast<size_t>(v.type)](v.at(r, column), v.row_stride, v.column_stride, rows,
+                                              columns, dst, ld);
   }
   void finish(const float* sums, size_t ld, size_t r, size_t rows, size_t column,
               size_t columns) const {
@@ -82,7 +75,7 @@ void run_few_rows(const Product& p) {
     float* sums = scratch.sums.reserve(p.m * columns);
     for (size_t c = 0; c < columns; c += kGroup)
       p.for_stretches([&](size_t i, size_t length, bool first) {
-        multiply(a.data() + i, ld, p.m, p.row(p.b, begin + c, i), p.b.row_stride,
+        multiply(a.data() + i, ld, p.m, p.b.at(begin + c, i), p.b.row_stride,
                  std::min(kGroup, columns - c), length, sums + c, columns, !first);
       });
     p.finish(sums, columns, 0, p.m, begin, columns);
@@ -97,7 +90,7 @@ void run_slab(const Product& p, size_t first, size_t rows) {
   size_t lda = static_cast<size_t>(p.a.row_stride);
   if (p.a.type == FloatType::f32 && p.a.column_stride == 1 && p.a.row_stride >= 0 &&
       lda % 256 != 0) {
-    a = static_cast<const float*>(p.row(p.a, first));
+    a = static_cast<const float*>(p.a.at(first, 0));
   } else {
     lda = padded(p.k);
     float* to = packed.reserve(rows * lda);

@@ -1,8 +1,8 @@
 #include "kernels/product_run.h"
 
 #include <algorithm>
-#include <utility>
 
+#include "kernels/ceil_div.h"
 #include "kernels/conv_kernels.h"
 #include "kernels/floats.h"
 #include "kernels/matmul_kernels.h"
@@ -20,25 +20,11 @@ constexpr size_t kPartRows = 512;     // of a, in one item of the loop, at most
 constexpr size_t kFewestRows = 96;    // that are worth repacking b for
 constexpr size_t kBlockTiles = 8;     // whose rows stay in the cache while all panels pass by
 
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
-size_t size_of(FloatType t) { return t == FloatType::f32 ? 4 : 2; }
-
-const void* element(const MatrixView& v, size_t r, size_t c) {
-  const ptrdiff_t offset =
-      static_cast<ptrdiff_t>(r) * v.row_stride + static_cast<ptrdiff_t>(c) * v.column_stride;
-  return static_cast<const std::byte*>(v.data) + offset * static_cast<ptrdiff_t>(size_of(v.type));
-}
-
 // [rows, columns] of v from `row`, `column` on, as f32 with `ld` numbers from row to row.
 void pack(const MatrixView& v, size_t row, size_t column, size_t rows, size_t columns, float* to,
           size_t ld) {
-  matmul_kernels().pack[static_cast<size_t>(v.type)](element(v, row, column), v.row_stride,
+  matmul_kernels().pack[static_cast<size_t>(v.type)](v.at(row, column), v.row_stride,
                                                      v.column_stride, rows, columns, to, ld);
-}
-
-MatrixView turned(MatrixView v) {
-  std::swap(v.row_stride, v.column_stride);
-  return v;
 }
 
 // Each thread keeps its own for the next product.
@@ -56,7 +42,7 @@ struct Lines {
   Lines(const MatrixView& a, size_t row, size_t rows, size_t begin, size_t k) {
     if (a.type == FloatType::f32 && a.column_stride == 1 && a.row_stride > 0 &&
         a.row_stride % 1024 != 0) {
-      data = static_cast<const float*>(element(a, row, begin));
+      data = static_cast<const float*>(a.at(row, begin));
       ld = static_cast<size_t>(a.row_stride);
     } else {
       ld = ceil_div(k, 16) * 16 + 16;
@@ -139,7 +125,7 @@ struct Job {
         const size_t lines = std::min(kLines, k - i), used = std::min(tile_columns, columns - c);
         float* panel = to + c * k + i * tile_columns;
         if (used < tile_columns) std::fill_n(panel, lines * tile_columns, 0.0f);
-        pack(turned(b), begin + i, column + c, lines, used, panel, tile_columns);
+        pack(transposed(b), begin + i, column + c, lines, used, panel, tile_columns);
       }
   }
 

@@ -6,6 +6,7 @@
 #include <mlx/backend/cpu/encoder.h>
 
 #include "core/error.h"
+#include "kernels/ceil_div.h"
 #include "kernels/floats.h"
 #include "kernels/isa.h"
 #include "kernels/precision.h"
@@ -80,12 +81,11 @@ bool TernaryInput::multiply_tables(const TernaryMatrix& w, size_t rows, float* y
   // As many rows of weights as possible for a table, but their sums are to stay in the second
   // cache, and all threads are to have work.
   constexpr size_t kMost = 512, kLeast = 64, kLine = 8;
-  const auto parts = [](size_t n, size_t of) { return (n + of - 1) / of; };
-  const size_t lot = kernels.table_rows, lots = parts(rows, lot);
-  const size_t wanted = parts(4 * static_cast<size_t>(num_threads()), lots);
+  const size_t lot = kernels.table_rows, lots = ceil_div(rows, lot);
+  const size_t wanted = ceil_div(4 * static_cast<size_t>(num_threads()), lots);
   const size_t block =
-      parts(std::clamp(parts(w.packed_rows, wanted), kLeast, kMost), kLine) * kLine;
-  const size_t blocks = parts(w.packed_rows, block), bytes = ternary_packed_bytes(k, planes);
+      ceil_div(std::clamp(ceil_div(w.packed_rows, wanted), kLeast, kMost), kLine) * kLine;
+  const size_t blocks = ceil_div(w.packed_rows, block), bytes = ternary_packed_bytes(k, planes);
   parallel_for(lots * blocks, 1, [&](size_t first, size_t last) {
     thread_local Floats sums;
     auto* room = reinterpret_cast<int32_t*>(sums.reserve(4 * block * lot));
