@@ -186,7 +186,7 @@ int main(int argc, char** argv) {
     if (!served.empty())
       return serve(served[0], served[1],
                    {std::stoi(served[2]), std::stoi(served[3]), std::stoi(served[4])});
-    if (peers) wanted_peers.assign(std::begin(kPeers), std::end(kPeers));
+    if (peers && wanted_peers.empty()) wanted_peers.assign(std::begin(kPeers), std::end(kPeers));
     if (!json) std::cout << bench::table_header();
     ::setenv("MLXCPP_NUM_THREADS", std::to_string(threads).c_str(), 1);
     bool good = true;
