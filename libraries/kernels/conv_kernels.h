@@ -24,16 +24,17 @@ struct ConvKernels {
   size_t columns;      // of a panel
   size_t narrow_rows;  // the same of a panel of columns / 2
 
-  // c[m][columns] = or += sum over taps t and k of rows[t * m + i][k] * panel[t * k + k][column].
+  // c[i * ldc + column] = or += sum over taps t and k of rows[t * m + i][k] * panel[t * k +
+  // k][column], i < m.
   void (*multiply)(const float* const* rows, size_t m, size_t taps, size_t k, const float* panel,
-                   float* c, bool add);
-  // The same with a panel of columns / 2, at most narrow_rows rows, c [m][columns / 2].
+                   float* c, size_t ldc, bool add);
+  // The same with a panel of columns / 2, at most narrow_rows rows.
   void (*multiply_narrow)(const float* const* rows, size_t m, size_t taps, size_t k,
-                          const float* panel, float* c, bool add);
+                          const float* panel, float* c, size_t ldc, bool add);
   // As multiply, for pairs of bf16: k counts pairs, rows and panel hold two numbers in 32 bits.
   // Null where the CPU has no instruction for it.
   void (*multiply_bf16)(const float* const* rows, size_t m, size_t taps, size_t k,
-                        const float* panel, float* c, bool add);
+                        const float* panel, float* c, size_t ldc, bool add);
 
   // y[i] = sum over taps of rows[t][i] * weights[t * n + i].
   void (*depthwise[kFloatTypes])(const void* const* rows, size_t taps, const float* weights,
@@ -72,7 +73,7 @@ extern const ConvKernels kConvKernelsGeneric, kConvKernelsAvx2, kConvKernelsAvx5
 
 // multiply_bf16 for CPUs with AVX512_BF16 (tile and panel as kConvKernelsAvx512's).
 void conv_multiply_bf16_avx512(const float* const* rows, size_t m, size_t taps, size_t k,
-                               const float* panel, float* c, bool add);
+                               const float* panel, float* c, size_t ldc, bool add);
 
 // Those of isa(), with multiply_bf16 where this CPU has it.
 const ConvKernels& conv_kernels();

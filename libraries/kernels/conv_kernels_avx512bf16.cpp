@@ -16,8 +16,8 @@ struct Bf16Product {
 }  // namespace
 
 void conv_multiply_bf16_avx512(const float* const* rows, size_t m, size_t taps, size_t k,
-                               const float* panel, float* c, bool add) {
-  conv_multiply<Bf16Product>(rows, m, taps, k, panel, c, add);
+                               const float* panel, float* c, size_t ldc, bool add) {
+  conv_multiply<Bf16Product>(rows, m, taps, k, panel, c, ldc, add);
 }
 
 }  // namespace mlxcpp::kernels

@@ -169,7 +169,7 @@ void run_conv_direct(const ConvShape& s, const ConvArrays& a) {
                 iy < s.height && ix < s.width ? x + (at + group * group_in) / unit : zeros.data();
           }
       }
-      multiply(rows.data(), m, taps, units, panel, sums, false);
+      multiply(rows.data(), m, taps, units, panel, sums, columns, false);
       for (size_t i = 0; i < m; ++i) {
         const size_t at = (begin + i) * s.outputs + output;
         const float* bias =
@@ -252,7 +252,7 @@ bool run_bf16_matmul(const void* a, size_t a_stride, const void* b, size_t b_str
       const size_t begin = tile * m / tiles, count = (tile + 1) * m / tiles - begin;
       for (size_t i = 0; i < count; ++i)
         rows[i] = static_cast<const float*>(a) + (begin + i) * (a_stride / 2);
-      kernels.multiply_bf16(rows, count, 1, k / 2, panel, sums, false);
+      kernels.multiply_bf16(rows, count, 1, k / 2, panel, sums, columns, false);
       for (size_t i = 0; i < count; ++i)
         kernels.finish[static_cast<size_t>(y_type)](
             sums + i * columns, bias ? bias + first : nullptr, nullptr,

@@ -19,17 +19,17 @@ struct F32Product {
   static Vec add(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
 };
 
-// Wide panels are two vectors, narrow ones one.
+// Wide panels are two vectors, narrow ones one. Rows of c are ldc floats apart.
 template <class Product, size_t M, size_t Vectors>
 void conv_tile(const float* const* rows, size_t taps, size_t k, const float* panel, float* c,
-               bool add) {
+               size_t ldc, bool add) {
   constexpr size_t kColumns = Vectors * kFloatLanes;
   Vec s[M][Vectors];
 #pragma GCC unroll 16
   for (size_t i = 0; i < M; ++i)
 #pragma GCC unroll 2
     for (size_t v = 0; v < Vectors; ++v)
-      s[i][v] = add ? load(c + i * kColumns + v * kFloatLanes) : zero();
+      s[i][v] = add ? load(c + i * ldc + v * kFloatLanes) : zero();
   for (size_t t = 0; t < taps; ++t, rows += M) {
     const float* row[M];
 #pragma GCC unroll 16
@@ -49,15 +49,15 @@ void conv_tile(const float* const* rows, size_t taps, size_t k, const float* pan
 #pragma GCC unroll 16
   for (size_t i = 0; i < M; ++i)
 #pragma GCC unroll 2
-    for (size_t v = 0; v < Vectors; ++v) store(c + i * kColumns + v * kFloatLanes, s[i][v]);
+    for (size_t v = 0; v < Vectors; ++v) store(c + i * ldc + v * kFloatLanes, s[i][v]);
 }
 
 // m rows, 1 to M.
 template <class Product, size_t M = kConvRows, size_t Vectors = 2>
 void conv_multiply(const float* const* rows, size_t m, size_t taps, size_t k, const float* panel,
-                   float* c, bool add) {
-  if (m == M) return conv_tile<Product, M, Vectors>(rows, taps, k, panel, c, add);
-  if constexpr (M > 1) conv_multiply<Product, M - 1, Vectors>(rows, m, taps, k, panel, c, add);
+                   float* c, size_t ldc, bool add) {
+  if (m == M) return conv_tile<Product, M, Vectors>(rows, taps, k, panel, c, ldc, add);
+  if constexpr (M > 1) conv_multiply<Product, M - 1, Vectors>(rows, m, taps, k, panel, c, ldc, add);
 }
 
 }  // namespace

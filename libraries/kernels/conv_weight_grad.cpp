@@ -101,7 +101,8 @@ void run_conv_weight_grad(const ConvShape& s, const float* x, const float* dy, f
             const size_t step = bias ? 0 : s.stride[0] * planes.wide;
             for (size_t oy = 0; oy < count; ++oy) taps[oy * m + i] = at + oy * step;
           }
-          multiply(taps.data(), m, count, s.out_width, panel, sums + begin * columns, true);
+          multiply(taps.data(), m, count, s.out_width, panel, sums + begin * columns, columns,
+                   true);
         }
       }
     }

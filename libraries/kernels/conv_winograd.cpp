@@ -122,7 +122,7 @@ void run_conv_winograd(const ConvShape& s, const ConvArrays& a) {
             const float* rows[kMostConvRows];
             for (size_t i = 0; i < m; ++i) rows[i] = v + (p * count + t + i) * channels + c;
             kernels.multiply(rows, m, 1, length, u + p * length * columns,
-                             sums + (p * count + t) * columns, block > 0);
+                             sums + (p * count + t) * columns, columns, block > 0);
           }
       }
       finish_tiles(s, a, tiles, first_tile, count, sums, count * columns, first, width);

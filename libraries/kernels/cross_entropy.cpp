@@ -223,18 +223,20 @@ class LastCrossEntropy final : public CpuPrimitive {
       const size_t count = x.count(), k = x.length();
       const size_t most = std::min(count, std::max(kLogits / n, kFewestRows));
       const size_t blocks = ceil_div(count, most);
-      const Floats logits(ceil_div(count, blocks) * n), rows(most * k);
+      // Rows of logits at multiples of a page would compete for the same lines of the cache.
+      const size_t ld = n + 16;
+      const Floats logits(ceil_div(count, blocks) * ld), rows(most * k);
       for (size_t b = 0; b < blocks; ++b) {
         const size_t first = b * count / blocks, m = (b + 1) * count / blocks - first;
         RowBuffer buffer;
         for (size_t r = 0; r < m; ++r)
           std::copy_n(static_cast<const float*>(x.read(first + r, buffer)), k, rows.data() + r * k);
         sum_of_products_run({{dense(rows.data(), k), weight, k}}, nullptr, logits.data(),
-                            FloatType::f32, m, n);
+                            FloatType::f32, m, n, ld);
         parallel_for(m, 1, [&](size_t r, size_t) {
-          loss[first + r] = differentiate(logits.data() + r * n, n, target[first + r]);
+          loss[first + r] = differentiate(logits.data() + r * ld, n, target[first + r]);
         });
-        sum_of_products_run({{dense(logits.data(), n), transposed(weight), n}}, nullptr,
+        sum_of_products_run({{dense(logits.data(), ld), transposed(weight), n}}, nullptr,
                             dx + first * k, FloatType::f32, m, k);
       }
     });

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kStretch = 640;
 constexpr size_t kShort = 64;         // a stretch that goes on with the sums of the one before
 constexpr size_t kGroupColumns = 96;  // rows of b that are repacked at once
-constexpr size_t kPartRows = 512;     // of a, in one item of the loop, at most
+constexpr size_t kPartRows = 1024;    // of a, in one item of the loop, at most
 constexpr size_t kFewestRows = 96;    // that are worth repacking b for
 constexpr size_t kBlockTiles = 8;     // whose rows stay in the cache while all panels pass by
 
@@ -58,13 +58,12 @@ struct Job {
   const float* bias;
   std::byte* y;
   FloatType y_type;
-  size_t m, n;
+  size_t m, n, ldy;
 
   const ConvKernels& kernels = conv_kernels();
   const bool narrow = n <= kernels.columns / 2;
   const size_t tile_rows = narrow ? kernels.narrow_rows : kernels.rows;
   const size_t tile_columns = narrow ? kernels.columns / 2 : kernels.columns;
-  const size_t tile = tile_rows * tile_columns;
 
   void run() const {
     const size_t group = std::max<size_t>(1, kGroupColumns / tile_columns) * tile_columns;
@@ -80,12 +79,15 @@ struct Job {
     });
   }
 
-  // These rows and columns of y.
+  // These rows and columns of y, which themselves serve for the sums where nothing is left to do.
   void block(size_t first, size_t rows, size_t column, size_t columns) const {
     const size_t tiles = ceil_div(rows, tile_rows), panels = ceil_div(columns, tile_columns);
     // Tiles of nearly equal height: none of one row beside full ones.
     const auto begin_of = [&](size_t t) { return t * rows / tiles; };
-    float* sums = scratch.sums.reserve(tiles * panels * tile);
+    std::byte* to = y + (first * ldy + column) * size_of(y_type);
+    const bool in_place = y_type == FloatType::f32 && !bias && columns % tile_columns == 0;
+    const size_t ld = in_place ? ldy : panels * tile_columns;
+    float* sums = in_place ? reinterpret_cast<float*>(to) : scratch.sums.reserve(rows * ld);
     bool is_first = true;
     for (const MatrixProduct& p : products) {
       const size_t stretches = ceil_div(p.k, kStretch);
@@ -99,30 +101,28 @@ struct Job {
           for (size_t q = 0; q < panels; ++q)
             for (size_t i = t; i < end; ++i)
               multiply(a.data + (begin_of(i) - r) * a.ld, a.ld, begin_of(i + 1) - begin_of(i), k,
-                       packed + q * tile_columns * k, sums + (i * panels + q) * tile, is_first);
+                       packed + q * tile_columns * k, sums + begin_of(i) * ld + q * tile_columns,
+                       ld, is_first);
         }
         is_first = false;
       }
     }
-    const auto finish = kernels.finish[static_cast<size_t>(y_type)];
-    for (size_t t = 0; t < tiles; ++t)
-      for (size_t r = begin_of(t); r < begin_of(t + 1); ++r)
-        for (size_t q = 0; q < panels; ++q) {
-          const size_t c = column + q * tile_columns;
-          finish(sums + (t * panels + q) * tile + (r - begin_of(t)) * tile_columns,
-                 bias ? bias + c : nullptr, nullptr, y + ((first + r) * n + c) * size_of(y_type),
-                 std::min(tile_columns, n - c));
-        }
+    if (is_first)  // there was nothing to sum
+      for (size_t r = 0; r < rows; ++r) std::fill_n(sums + r * ld, columns, 0.0f);
+    if (in_place) return;
+    for (size_t r = 0; r < rows; ++r)
+      kernels.finish[static_cast<size_t>(y_type)](sums + r * ld, bias ? bias + column : nullptr,
+                                                  nullptr, to + r * ldy * size_of(y_type), columns);
   }
 
-  // Some rows of b to panels [k][tile_columns]; columns without a row are zero. A few lines of
-  // memory at a time, for all panels, so that b is read along its rows whichever way they run.
+  // Some rows of b to panels [k][tile_columns]; columns without a row are zero. Read along b's
+  // lines of memory: all of k for one panel, or a few lines for all panels.
   void pack_panels(const MatrixView& b, size_t column, size_t columns, size_t begin, size_t k,
                    float* to) const {
-    constexpr size_t kLines = 16;
-    for (size_t i = 0; i < k; i += kLines)
+    const size_t most = b.column_stride == 1 ? k : 16;
+    for (size_t i = 0; i < k; i += most)
       for (size_t c = 0; c < columns; c += tile_columns) {
-        const size_t lines = std::min(kLines, k - i), used = std::min(tile_columns, columns - c);
+        const size_t lines = std::min(most, k - i), used = std::min(tile_columns, columns - c);
         float* panel = to + c * k + i * tile_columns;
         if (used < tile_columns) std::fill_n(panel, lines * tile_columns, 0.0f);
         pack(transposed(b), begin + i, column + c, lines, used, panel, tile_columns);
@@ -131,26 +131,24 @@ struct Job {
 
   // A tile of one stretch: to the sums, or added to those that are there.
   void multiply(const float* a, size_t ld, size_t rows, size_t k, const float* panel, float* sums,
-                bool is_first) const {
+                size_t ldc, bool is_first) const {
     const float* lines[kMostConvRows];
     for (size_t i = 0; i < rows; ++i) lines[i] = a + i * ld;
     const auto multiply = narrow ? kernels.multiply_narrow : kernels.multiply;
-    if (is_first || k < kShort) return multiply(lines, rows, 1, k, panel, sums, !is_first);
+    if (is_first || k < kShort) return multiply(lines, rows, 1, k, panel, sums, ldc, !is_first);
     alignas(64) float room[kMostConvRows * kMostConvColumns];
-    multiply(lines, rows, 1, k, panel, room, false);
-    for (size_t i = 0; i < rows * tile_columns; ++i) sums[i] += room[i];
+    multiply(lines, rows, 1, k, panel, room, tile_columns, false);
+    for (size_t i = 0; i < rows; ++i)
+      for (size_t j = 0; j < tile_columns; ++j) sums[i * ldc + j] += room[i * tile_columns + j];
   }
 };
 
 }  // namespace
 
 void sum_of_products_run(const std::vector<MatrixProduct>& products, const float* bias, void* y,
-                         FloatType y_type, size_t m, size_t n) {
+                         FloatType y_type, size_t m, size_t n, size_t ldy) {
   if (m == 0 || n == 0) return;
-  const bool empty = std::all_of(products.begin(), products.end(),
-                                 [](const MatrixProduct& p) { return p.k == 0; });
-  if (empty) return matmul_run({}, {}, bias, y, y_type, m, n, 0);
-  Job{products, bias, static_cast<std::byte*>(y), y_type, m, n}.run();
+  Job{products, bias, static_cast<std::byte*>(y), y_type, m, n, ldy}.run();
 }
 
 }  // namespace mlxcpp::kernels
