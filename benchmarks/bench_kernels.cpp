@@ -105,8 +105,8 @@ mx::array evaluated(mx::array a) {
   a.eval();
   return a;
 }
-mx::array normal(mx::Shape shape, mx::Dtype dtype = mx::float32) {
-  return evaluated(mx::astype(mx::random::normal(std::move(shape)), dtype));
+mx::array normal(const mx::Shape& shape, mx::Dtype dtype = mx::float32) {
+  return evaluated(mx::astype(mx::random::normal(shape), dtype));
 }
 
 QuantizedMatrix random_matrix(const QuantType& type, int rows, int cols) {
@@ -150,7 +150,7 @@ void quantized(const MachineLimits& limits, const Options& options) {
     const std::string name =
         type.is_gguf() ? std::string(mlxcpp::kernels::name(type.mode))
                        : fmt::format("{} {} bits", mlxcpp::kernels::name(type.mode), type.bits);
-    if (("vector " + name + " matrix " + name).find(options.part) == std::string::npos &&
+    if (fmt::format("vector {0} matrix {0}", name).find(options.part) == std::string::npos &&
         options.part.find(name) == std::string::npos)
       continue;
     double bytes = static_cast<double>(row_bytes(type, kCols)) * kRows;

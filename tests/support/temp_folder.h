@@ -31,7 +31,7 @@ class TempFolder {
 
   // Writes a file and returns its path.
   std::filesystem::path write(const std::filesystem::path& name, std::string_view bytes) const {
-    std::ofstream(path_ / name, std::ios::binary).write(bytes.data(), std::ssize(bytes));
+    std::ofstream(path_ / name, std::ios::binary) << bytes;
     return path_ / name;
   }
 
