@@ -39,40 +39,38 @@ bool in_place(const MatrixView& a) {
          a.row_stride % 1024 != 0;
 }
 
-// The rows of a, as the tiles read them: where they lie, or repacked once for all columns of y, or,
-// where that would take much memory, for each piece of the work.
-struct Operand {
-  MatrixView view;
-  size_t k;
+// A product whose rows of a can be read where they lie, or were repacked once for all columns of y,
+// or, where that would take much memory, are for each piece of the work.
+struct Prepared : MatrixProduct {
   Floats room;
 
   // `uses`: how many times the rows will be read.
-  Operand(const MatrixProduct& p, size_t m, size_t uses) : view(p.a), k(p.k) {
+  Prepared(const MatrixProduct& p, size_t m, size_t uses) : MatrixProduct(p) {
     constexpr size_t kMost = size_t{16} << 20;  // numbers
     const size_t ld = row_distance(k);
-    if (in_place(view) || uses < 2 || m * ld > kMost) return;
+    if (in_place(a) || uses < 2 || m * ld > kMost) return;
     float* to = room.reserve(m * ld);
     constexpr size_t kRows = 16;
     parallel_for(m, kRows, [&](size_t begin, size_t end) {
       pack(p.a, begin, 0, end - begin, k, to + begin * ld, ld);
     });
-    view = {to, FloatType::f32, static_cast<ptrdiff_t>(ld), 1};
+    a = {to, FloatType::f32, static_cast<ptrdiff_t>(ld), 1};
   }
 };
 
-// Some rows of an operand, for one stretch of k.
+// Some rows of a, for one stretch of k.
 struct Lines {
   const float* data;
   size_t ld;
 
-  Lines(const Operand& a, size_t row, size_t rows, size_t begin, size_t k) {
-    if (in_place(a.view)) {
-      data = static_cast<const float*>(a.view.at(row, begin));
-      ld = static_cast<size_t>(a.view.row_stride);
+  Lines(const MatrixView& a, size_t row, size_t rows, size_t begin, size_t k) {
+    if (in_place(a)) {
+      data = static_cast<const float*>(a.at(row, begin));
+      ld = static_cast<size_t>(a.row_stride);
     } else {
       ld = row_distance(k);
       float* to = scratch.rows.reserve(rows * ld);
-      pack(a.view, row, begin, rows, k, to, ld);
+      pack(a, row, begin, rows, k, to, ld);
       data = to;
     }
   }
@@ -98,16 +96,16 @@ struct Job {
     const size_t parts =
         std::max(ceil_div(m, kPartRows),
                  std::min(std::max<size_t>(1, m / kFewestRows), ceil_div(items, groups)));
-    std::vector<Operand> a;
-    for (const MatrixProduct& p : products) a.emplace_back(p, m, groups);
+    std::vector<Prepared> prepared;
+    for (const MatrixProduct& p : products) prepared.emplace_back(p, m, groups);
     parallel_for(groups * parts, 1, [&](size_t item, size_t) {
       const size_t part = item % parts, first = part * m / parts, column = item / parts * group;
-      block(a, first, (part + 1) * m / parts - first, column, std::min(group, n - column));
+      block(prepared, first, (part + 1) * m / parts - first, column, std::min(group, n - column));
     });
   }
 
   // These rows and columns of y, which themselves serve for the sums where nothing is left to do.
-  void block(const std::vector<Operand>& operands, size_t first, size_t rows, size_t column,
+  void block(const std::vector<Prepared>& prepared, size_t first, size_t rows, size_t column,
              size_t columns) const {
     const size_t tiles = ceil_div(rows, tile_rows), panels = ceil_div(columns, tile_columns);
     // Tiles of nearly equal height: none of one row beside full ones.
@@ -117,8 +115,7 @@ struct Job {
     const size_t ld = finished ? ldy : panels * tile_columns;
     float* sums = finished ? reinterpret_cast<float*>(to) : scratch.sums.reserve(rows * ld);
     bool is_first = true;
-    for (size_t o = 0; o < products.size(); ++o) {
-      const MatrixProduct& p = products[o];
+    for (const Prepared& p : prepared) {
       const size_t stretches = ceil_div(p.k, kStretch);
       for (size_t s = 0; s < stretches; ++s) {
         const size_t begin = s * p.k / stretches, k = (s + 1) * p.k / stretches - begin;
@@ -126,7 +123,7 @@ struct Job {
         pack_panels(p.b, column, columns, begin, k, packed);
         for (size_t t = 0; t < tiles; t += kBlockTiles) {
           const size_t end = std::min(tiles, t + kBlockTiles), r = begin_of(t);
-          const Lines a(operands[o], first + r, begin_of(end) - r, begin, k);
+          const Lines a(p.a, first + r, begin_of(end) - r, begin, k);
           for (size_t q = 0; q < panels; ++q)
             for (size_t i = t; i < end; ++i)
               multiply(a.data + (begin_of(i) - r) * a.ld, a.ld, begin_of(i + 1) - begin_of(i), k,
