@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "kernels/linear.h"
 #include "kernels/thread_pool.h"
 #include "lm_common/memory.h"
 #include "support/comparison.h"
@@ -92,6 +93,7 @@ int serve(const std::string& name) {
   std::unique_ptr<vlm::QwenTower> qwen;
   std::unique_ptr<vlm::MobileNetV5> mobilenet;
   std::unique_ptr<vlm::Conformer> conformer;
+  const kernels::AnyOrderScope scope;  // as VisionLanguageModel encodes
   answer({{"ready", true}});
   for (std::string request; std::getline(std::cin, request);) {
     if (request == "siglip_896") {

@@ -27,13 +27,6 @@ constexpr size_t kBlockColumns = 48;  // rows of b repacked at once
 constexpr size_t kItems = 64;
 constexpr size_t kSlabRows = 1920;  // bounds the memory for the repacked a
 
-// Distance between repacked rows of k floats: whole lines, and no multiple of a page, since such
-// rows would compete for the same lines of the cache.
-size_t padded(size_t k) {
-  const size_t lines = round_up(k, 16);
-  return lines % 256 == 0 ? lines + 16 : lines;
-}
-
 struct Product {
   const MatmulKernels& kernels;
   MatrixView a, b;
@@ -63,7 +56,7 @@ struct Product {
 
 // Few rows: the time goes into reading b, once and in place.
 void run_few_rows(const Product& p) {
-  const size_t ld = padded(p.k);
+  const size_t ld = row_distance(p.k);
   const Floats a(p.m * ld);
   p.pack(p.a, 0, 0, p.m, p.k, a.data(), ld);
   const auto multiply = p.kernels.multiply[static_cast<size_t>(p.b.type)];
@@ -92,7 +85,7 @@ void run_slab(const Product& p, size_t first, size_t rows) {
       lda % 256 != 0) {
     a = static_cast<const float*>(p.a.at(first, 0));
   } else {
-    lda = padded(p.k);
+    lda = row_distance(p.k);
     float* to = packed.reserve(rows * lda);
     constexpr size_t kRows = 16;
     parallel_for(rows, kRows, [&](size_t b, size_t e) {
@@ -109,7 +102,7 @@ void run_slab(const Product& p, size_t first, size_t rows) {
   // enough items for the threads of a large machine.
   const size_t parts = std::min(row_blocks, ceil_div(kItems, column_blocks));
   const size_t part_rows = ceil_div(row_blocks, parts) * block_rows;
-  const size_t ldw = padded(p.stretch);
+  const size_t ldw = row_distance(p.stretch);
   const auto multiply = p.kernels.multiply[static_cast<size_t>(FloatType::f32)];
   parallel_for(ceil_div(rows, part_rows) * column_blocks, 1, [&](size_t item, size_t) {
     const size_t r = item / column_blocks * part_rows, c = item % column_blocks * kBlockColumns;

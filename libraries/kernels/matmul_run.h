@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/ceil_div.h"
 #include "kernels/float_type.h"
 
 namespace mlxcpp::kernels {
@@ -25,6 +26,13 @@ struct MatrixView {
 inline MatrixView transposed(const MatrixView& v) {
   return {v.data, v.type, v.column_stride, v.row_stride};
 }
+// Distance between repacked rows of k floats: whole lines, and no multiple of a page, since such
+// rows would compete for the same lines of the cache.
+inline size_t row_distance(size_t k) {
+  const size_t lines = ceil_div(k, 16) * 16;
+  return lines % 256 == 0 ? lines + 16 : lines;
+}
+
 // Rows of f32 one after the other.
 inline MatrixView dense(const float* data, size_t columns) {
   return {data, FloatType::f32, static_cast<ptrdiff_t>(columns), 1};

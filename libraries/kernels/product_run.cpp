@@ -33,19 +33,42 @@ struct Scratch {
 };
 thread_local Scratch scratch;
 
-// Rows of a for one stretch of k: in place where the tiles can read them there. Rows at multiples
-// of a page would compete for the same lines of the cache.
+// Rows at multiples of a page would compete for the same lines of the cache.
+bool in_place(const MatrixView& a) {
+  return a.type == FloatType::f32 && a.column_stride == 1 && a.row_stride > 0 &&
+         a.row_stride % 1024 != 0;
+}
+
+// A product whose rows of a can be read where they lie, or were repacked once for all columns of y,
+// or, where that would take much memory, are for each piece of the work.
+struct Prepared : MatrixProduct {
+  Floats room;
+
+  // `uses`: how many times the rows will be read.
+  Prepared(const MatrixProduct& p, size_t m, size_t uses) : MatrixProduct(p) {
+    constexpr size_t kMost = size_t{16} << 20;  // numbers
+    const size_t ld = row_distance(k);
+    if (in_place(a) || uses < 2 || m * ld > kMost) return;
+    float* to = room.reserve(m * ld);
+    constexpr size_t kRows = 16;
+    parallel_for(m, kRows, [&](size_t begin, size_t end) {
+      pack(p.a, begin, 0, end - begin, k, to + begin * ld, ld);
+    });
+    a = {to, FloatType::f32, static_cast<ptrdiff_t>(ld), 1};
+  }
+};
+
+// Some rows of a, for one stretch of k.
 struct Lines {
   const float* data;
   size_t ld;
 
   Lines(const MatrixView& a, size_t row, size_t rows, size_t begin, size_t k) {
-    if (a.type == FloatType::f32 && a.column_stride == 1 && a.row_stride > 0 &&
-        a.row_stride % 1024 != 0) {
+    if (in_place(a)) {
       data = static_cast<const float*>(a.at(row, begin));
       ld = static_cast<size_t>(a.row_stride);
     } else {
-      ld = ceil_div(k, 16) * 16 + 16;
+      ld = row_distance(k);
       float* to = scratch.rows.reserve(rows * ld);
       pack(a, row, begin, rows, k, to, ld);
       data = to;
@@ -73,23 +96,26 @@ struct Job {
     const size_t parts =
         std::max(ceil_div(m, kPartRows),
                  std::min(std::max<size_t>(1, m / kFewestRows), ceil_div(items, groups)));
+    std::vector<Prepared> prepared;
+    for (const MatrixProduct& p : products) prepared.emplace_back(p, m, groups);
     parallel_for(groups * parts, 1, [&](size_t item, size_t) {
       const size_t part = item % parts, first = part * m / parts, column = item / parts * group;
-      block(first, (part + 1) * m / parts - first, column, std::min(group, n - column));
+      block(prepared, first, (part + 1) * m / parts - first, column, std::min(group, n - column));
     });
   }
 
   // These rows and columns of y, which themselves serve for the sums where nothing is left to do.
-  void block(size_t first, size_t rows, size_t column, size_t columns) const {
+  void block(const std::vector<Prepared>& prepared, size_t first, size_t rows, size_t column,
+             size_t columns) const {
     const size_t tiles = ceil_div(rows, tile_rows), panels = ceil_div(columns, tile_columns);
     // Tiles of nearly equal height: none of one row beside full ones.
     const auto begin_of = [&](size_t t) { return t * rows / tiles; };
     std::byte* to = y + (first * ldy + column) * size_of(y_type);
-    const bool in_place = y_type == FloatType::f32 && !bias && columns % tile_columns == 0;
-    const size_t ld = in_place ? ldy : panels * tile_columns;
-    float* sums = in_place ? reinterpret_cast<float*>(to) : scratch.sums.reserve(rows * ld);
+    const bool finished = y_type == FloatType::f32 && !bias && columns % tile_columns == 0;
+    const size_t ld = finished ? ldy : panels * tile_columns;
+    float* sums = finished ? reinterpret_cast<float*>(to) : scratch.sums.reserve(rows * ld);
     bool is_first = true;
-    for (const MatrixProduct& p : products) {
+    for (const Prepared& p : prepared) {
       const size_t stretches = ceil_div(p.k, kStretch);
       for (size_t s = 0; s < stretches; ++s) {
         const size_t begin = s * p.k / stretches, k = (s + 1) * p.k / stretches - begin;
@@ -109,7 +135,7 @@ struct Job {
     }
     if (is_first)  // there was nothing to sum
       for (size_t r = 0; r < rows; ++r) std::fill_n(sums + r * ld, columns, 0.0f);
-    if (in_place) return;
+    if (finished) return;
     for (size_t r = 0; r < rows; ++r)
       kernels.finish[static_cast<size_t>(y_type)](sums + r * ld, bias ? bias + column : nullptr,
                                                   nullptr, to + r * ldy * size_of(y_type), columns);

@@ -1,4 +1,5 @@
 #include "vlm/vision_language_model.h"
+#include "kernels/linear.h"
 
 #include <algorithm>
 
@@ -47,7 +48,10 @@ PreparedPrompt VisionLanguageModel::prepare(const LMInput& input, size_t cached,
       mine = *known;
       continue;
     }
-    mine = encode(medium);
+    {
+      const kernels::AnyOrderScope scope;
+      mine = encode(medium);
+    }
     mine->eval();  // so that the towers' intermediates of one medium at a time are held
     if (mine->ndim() != 2 || mine->shape(0) != static_cast<int>(medium.count))
       throw Error("a medium fills {} places of the prompt, expected {}", mine->shape(0),
