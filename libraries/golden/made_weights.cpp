@@ -51,7 +51,7 @@ mx::array make(const std::string& name, const Made& m, uint64_t seed) {
   kernels::parallel_for(count, 1 << 16, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) values[i] = value(start, i, m.mean, m.spread);
   });
-  const mx::array a(values.begin(), mx::Shape(m.shape.begin(), m.shape.end()), mx::float32);
+  mx::array a(values.begin(), mx::Shape(m.shape.begin(), m.shape.end()), mx::float32);
   if (m.dtype == "F32") return a;
   if (m.dtype == "BF16") return mx::astype(a, mx::bfloat16);
   if (m.dtype == "F16") return mx::astype(a, mx::float16);

@@ -158,7 +158,7 @@ class MediaComparison {
     for (const auto& [name, family] : info_["processors"]["families"].items()) {
       const std::string kind = family["class"];
       for (const auto& [image, want] : family["images"].items()) {
-        const std::string what = name + ": " + image;
+        const std::string what = fmt::format("{}: {}", name, image);
         if (kind == "SiglipImageProcessor" || kind == "Gemma3ImageProcessor") {
           const auto p = processor<media::SquareProcessor>(family);
           square(what, p, image, want);

@@ -18,7 +18,8 @@ ModelFiles find_model(const std::string& file) {
     try {
       const ModelFiles files = resolve_model(package, {.offline = true});
       if (!files.gguf.empty() && files.gguf[0].filename() == file) return files;
-    } catch (const Error&) {  // not on this machine
+    } catch (const Error&) {
+      continue;  // not on this machine
     }
   }
   throw Skipped{file + " is not in the cache; ./mlx-run llm-tool fetch gets it"};

@@ -15,7 +15,7 @@ float distance(const mx::array& a, const mx::array& b) {
 // to `want`.
 mx::array with_axes_of(const mx::array& got, const mx::array& want) {
   if (got.ndim() != 4 || got.size() == 0) return got;
-  const auto turned = mx::swapaxes(got, 1, 2);
+  auto turned = mx::swapaxes(got, 1, 2);
   if (turned.shape() != want.shape()) return got;
   if (got.shape() == want.shape() && distance(got, want) <= distance(turned, want)) return got;
   return turned;

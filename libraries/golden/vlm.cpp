@@ -182,7 +182,7 @@ class MediaCase {
         {samples.ndim() == 2 ? samples.shape(0) : -1, 3,
          samples.ndim() == 2 ? samples.shape(1) / 3 : samples.shape(-1) * samples.shape(-2)});
     constexpr float kMost = 255;
-    const auto scaled = x / mx::array(kMost);
+    auto scaled = x / mx::array(kMost);
     if (!json.value("do_normalize", true)) return scaled;
     return (scaled - channels("image_mean")) / channels("image_std");
   }

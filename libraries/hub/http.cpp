@@ -74,7 +74,8 @@ std::string lower(std::string text) {
 size_t on_header(char* data, size_t, size_t size, void* user) {
   auto& e = *static_cast<Exchange*>(user);
   std::string_view line(data, size);
-  if ((e.header_bytes += size) > kMaxHeaderBytes) return 0;
+  e.header_bytes += size;
+  if (e.header_bytes > kMaxHeaderBytes) return 0;
   while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back())))
     line.remove_suffix(1);
   if (line.starts_with("HTTP/")) {  // a new answer, for example after 100 Continue
@@ -97,8 +98,9 @@ size_t on_body(char* data, size_t, size_t size, void* user) {
     if (e.response.ok()) {
       e.begin();
       e.sink.write({data, size});
-    } else if ((e.ignored += size) > kMaxIgnoredBody) {
-      return 0;
+    } else {
+      e.ignored += size;
+      if (e.ignored > kMaxIgnoredBody) return 0;
     }
     return size;
   } catch (...) {

@@ -122,7 +122,7 @@ std::vector<std::string> select_files(const HubReference& wanted, const Download
     return parts_of(wanted.file, files);
   }
   if (!wanted.tag.empty()) return choose_gguf(files, wanted.tag, id);
-  const auto chosen = filter_files(files, options.patterns, options.ignore_patterns);
+  auto chosen = filter_files(files, options.patterns, options.ignore_patterns);
   // A model that is published as GGUF only has no weights for these patterns.
   const auto has_weights = [](const std::string& f) { return f.ends_with(".safetensors"); };
   if (std::none_of(files.begin(), files.end(), has_weights) && !find_gguf_models(files).empty() &&

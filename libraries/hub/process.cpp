@@ -17,7 +17,7 @@
 #include "hub/environment.h"
 #include "hub/file.h"
 
-extern char** environ;
+extern char** environ;  // NOLINT(readability-redundant-declaration): macOS's headers have none
 
 namespace mlxcpp::hub {
 namespace {
@@ -90,7 +90,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
     const std::string text = *entry;
     if (!variables.contains(text.substr(0, text.find('=')))) settings.push_back(text);
   }
-  for (const auto& [name, value] : variables) settings.push_back(name + "=" + value);
+  for (const auto& [name, value] : variables) settings.push_back(fmt::format("{}={}", name, value));
   const std::vector<char*> argv = pointers(argument_copies), envp = pointers(settings);
 
   Pipe pipe;

@@ -212,15 +212,18 @@ void multiply_planes(const Matrix& w, const uint8_t* packed, size_t m, size_t be
   const size_t block = m <= 2 || m == 4 ? end - begin : kVectorBlock;
   for (size_t n = begin; n < end; n += block) {
     const size_t last = end - n < block ? end : n + block;
-    size_t i = 0;
-    const auto rows = [&](auto count, auto at_a_time) {
+    const auto rows = [&](size_t i, auto count, auto at_a_time) {
       multiply_vectors<T, kPlanes, count.value, at_a_time.value>(w, packed + i * stride, n, last,
                                                                  y + (n - begin) + i * ldy, ldy);
-      i += count.value;
     };
-    while (i + 4 <= m) rows(Count<4>{}, Count<kVectorSums / 4>{});
-    while (i + 2 <= m) rows(Count<2>{}, Count<kVectorSums / 2>{});
-    if (i < m) w.row_bytes < kLongRow ? rows(Count<1>{}, Count<4>{}) : rows(Count<1>{}, Count<1>{});
+    size_t i = 0;
+    for (; i + 4 <= m; i += 4) rows(i, Count<4>{}, Count<kVectorSums / 4>{});
+    for (; i + 2 <= m; i += 2) rows(i, Count<2>{}, Count<kVectorSums / 2>{});
+    if (i == m) continue;
+    if (w.row_bytes < kLongRow)
+      rows(i, Count<1>{}, Count<4>{});
+    else
+      rows(i, Count<1>{}, Count<1>{});
   }
 }
 

@@ -343,6 +343,7 @@ inline float softmax_grad_row(const float* p, const float* dp, float* dx, size_t
   return dot;
 }
 
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define MLXCPP_FLOAT_TYPES(f) {f<float>, f<BFloat16>, f<Float16>}
 #define MLXCPP_ACTIVATION(a)                                                      \
   {activation_row<Activation::a, float>, activation_row<Activation::a, BFloat16>, \

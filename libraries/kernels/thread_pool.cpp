@@ -117,7 +117,7 @@ class Pool {
       workers_.reserve(workers);
       const uint32_t seen = state_.load(std::memory_order_relaxed) & kNumberMask;
       for (int i = 0; i < workers; ++i) workers_.emplace_back([this, seen] { loop(seen); });
-    } catch (const std::system_error&) {
+    } catch (const std::system_error&) {  // NOLINT(bugprone-empty-catch)
       // The system gives no more threads: those that there are do the work.
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);

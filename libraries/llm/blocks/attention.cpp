@@ -146,7 +146,10 @@ bool Attention::set_step_part(kernels::LayerPart& layer) const {
   auto out = llm::step_part(*o_proj);
   if (!out) return false;
   part.out = std::move(*out);
-  if (output_norm && !(part.out_norm = llm::step_part(*output_norm))) return false;
+  if (output_norm) {
+    part.out_norm = llm::step_part(*output_norm);
+    if (!part.out_norm) return false;
+  }
   if (!q_norm) return true;
   part.norm_heads_together = qk_norm_ == QkNorm::rms_all_heads;
   const auto norm = [&](const nn::Layer& layer) {

@@ -111,7 +111,10 @@ bool LatentAttention::set_step_part(kernels::LayerPart& layer) const {
     queries.push_back(std::move(*linear));
   }
   std::optional<kernels::NormPart> q_norm;
-  if (q_a_layernorm && !(q_norm = llm::step_part(*q_a_layernorm))) return false;
+  if (q_a_layernorm) {
+    q_norm = llm::step_part(*q_a_layernorm);
+    if (!q_norm) return false;
+  }
   layer.latent.emplace(kernels::LatentPart{.frame = {},
                                            .heads = heads_,
                                            .nope_dim = a_.qk_nope_head_dim,

@@ -81,7 +81,10 @@ std::optional<kernels::MoePart> MoE::step_part() const {
                         .down = std::move(*downs),
                         .activation = *activation,
                         .shared = {}};
-  if (shared_experts && !(part.shared = shared_experts->step_part())) return std::nullopt;
+  if (shared_experts) {
+    part.shared = shared_experts->step_part();
+    if (!part.shared) return std::nullopt;
+  }
   return part;
 }
 

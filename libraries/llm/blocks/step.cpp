@@ -85,8 +85,11 @@ bool set_feed_forward(kernels::LayerPart& part, const nn::Layer& mlp, const Step
 
 bool set_step_frame(kernels::FramePart& part, const StepFrame& frame) {
   part.multiplier = frame.multiplier;
-  if (frame.before && !(part.before = step_part(*frame.before))) return false;
-  return !frame.after || (part.after = step_part(*frame.after));
+  const auto set = [](auto& to, const nn::Layer* norm) {
+    if (norm) to = step_part(*norm);
+    return !norm || to;
+  };
+  return set(part.before, frame.before) && set(part.after, frame.after);
 }
 
 std::optional<kernels::LinearPart> step_part(const nn::Linear& linear) {
