@@ -10,12 +10,25 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+# What transformers calls otherwise than the checkpoints do: its part of a name, and ours.
+NAMES = [
+    ("model.language_model.", "language_model.model."),
+    ("model.language_model.", "model."),
+    (".mlp.router", ".block_sparse_moe.gate"),
+    (".mlp", ".block_sparse_moe"),
+]
+
 
 def main():
     folder, ours, out = sys.argv[1:4]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    ids = load_file(ours)["input_ids"].long()
+    known = load_file(ours)
+    ids = known["input_ids"].long()
     tensors = {"input_ids": ids.int()}
+
+    def our_name(name):
+        others = [name.replace(theirs, own, 1) for theirs, own in NAMES]
+        return next((n for n in [name] + others if n in known), name)
 
     def record(name):
         def hook(_module, _inputs, output):
@@ -32,7 +45,7 @@ def main():
 
     for name, module in model.named_modules():
         if name:
-            module.register_forward_hook(record(name))
+            module.register_forward_hook(record(our_name(name)))
     with torch.no_grad():
         logits = model(ids, use_cache=False).logits
     tensors["logits"] = logits.contiguous().clone()

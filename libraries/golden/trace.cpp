@@ -1,5 +1,8 @@
 #include "golden/trace.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "weights/safetensors.h"
 
 namespace mlxcpp::golden {
@@ -11,14 +14,41 @@ float distance(const mx::array& a, const mx::array& b) {
   return mx::max(mx::abs(mx::astype(a, mx::float32) - mx::astype(b, mx::float32))).item<float>();
 }
 
-// Heads come before positions here, [B, H, L, D], and after them elsewhere: the form that is nearer
-// to `want`.
+// In the form of `want`: batch and positions may be one axis there, as routers have them, or two;
+// of four axes the first three may stand in another order (heads before positions, [B, H, L, D]; a
+// model's streams before the batch), the one that is nearest.
 mx::array with_axes_of(const mx::array& got, const mx::array& want) {
-  if (got.ndim() != 4 || got.size() == 0) return got;
-  auto turned = mx::swapaxes(got, 1, 2);
-  if (turned.shape() != want.shape()) return got;
-  if (got.shape() == want.shape() && distance(got, want) <= distance(turned, want)) return got;
-  return turned;
+  if (got.size() == 0 || got.size() != want.size() || got.ndim() == 0 || want.ndim() == 0 ||
+      got.shape(-1) != want.shape(-1))
+    return got;
+  if (got.ndim() != want.ndim()) return mx::reshape(got, want.shape());
+  if (got.ndim() != 4) return got;
+  std::optional<mx::array> nearest;
+  std::vector<int> axes = {0, 1, 2, 3};
+  do {
+    const auto turned = mx::transpose(got, axes);
+    if (turned.shape() == want.shape() &&
+        (!nearest || distance(turned, want) < distance(*nearest, want)))
+      nearest = turned;
+  } while (std::next_permutation(axes.begin(), axes.end() - 1));
+  return nearest.value_or(got);
+}
+
+// The first module of `trace` that `other` has not.
+std::string without_partner(const Trace& trace, const Trace& other) {
+  for (const std::string& name : trace.order)
+    if (!other.tensors.contains(name)) return name;
+  return "";
+}
+
+// A few that agree say nothing where the names of the others do not meet.
+void expect_partners(size_t compared, const Trace& got, const Trace& want) {
+  const size_t of_got = got.order.size() - 1, of_want = want.order.size() - 1;  // the ids apart
+  if (compared > 0 && 2 * compared >= std::min(of_got, of_want)) return;
+  throw Error(
+      "the two traces have {} tensors in common, of {} and {}: their names differ, as '{}' and "
+      "'{}' do",
+      compared, of_got, of_want, without_partner(got, want), without_partner(want, got));
 }
 
 }  // namespace
@@ -79,7 +109,7 @@ Comparison compare_traces(const Trace& got, const Trace& want, Tolerance toleran
     const mx::array& wanted = want.tensors.at(name);
     out.tensor(name, with_axes_of(it->second, wanted), wanted);
   }
-  if (out.results().empty()) throw Error("the two traces have no tensor in common");
+  expect_partners(out.results().size(), got, want);
   return out;
 }
 

@@ -29,9 +29,10 @@ void save_trace(const std::filesystem::path& file, const Trace& trace);
 // Error, naming the file, if it is no trace.
 Trace load_trace(const std::filesystem::path& file);
 
-// Holds what both have against each other, in the order of `want`; tensors of four axes also with
-// the two in the middle (heads and positions) exchanged. Error if they have nothing but
-// the ids in common, or start from other ids.
+// Holds what both have against each other, in the order of `want`. Forms that hold the same are
+// taken for each other: of four axes the first three in another order (heads and positions), the
+// axes before the last in one. Error if less than half of the smaller one has a partner in the
+// other, or they start from other ids.
 Comparison compare_traces(const Trace& got, const Trace& want, Tolerance tolerance);
 
 }  // namespace mlxcpp::golden

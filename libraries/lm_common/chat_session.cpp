@@ -243,10 +243,13 @@ class ChatSession::Answer final : public GenerationStream::Source {
     if (info_.stop_reason != StopReason::stop) message_.tool_calls.clear();
     const std::vector<ToolCall> calls = message_.tool_calls;
     remember();
-    const bool goes_on =
-        !calls.empty() && rounds_ < c.options.max_tool_rounds &&
+    const bool can_go_on =
+        !calls.empty() &&
         std::all_of(calls.begin(), calls.end(), [&](const auto& call) { return c.can_run(call); });
-    if (goes_on) {
+    if (can_go_on && rounds_ >= c.options.max_tool_rounds) {
+      log::warning("the answer ends after {} rounds of tool calls, with calls that are not run",
+                   rounds_);
+    } else if (can_go_on) {
       for (const ToolCall& call : calls) {
         ToolResult result = result_of(call, c.options.tools);
         c.options.history.push_back(chat::tool(result));

@@ -13,8 +13,8 @@ namespace mlxcpp {
 struct ChatOptions {
   std::string instructions = {};  // the system message; empty: none
   GenerateParameters parameters = {};
-  std::vector<Tool> tools = {};              // that the model may call
-  int max_tool_rounds = 10;                  // times that it may go on after results, in one turn
+  std::vector<Tool> tools = {};  // that the model may call
+  int max_tool_rounds = 10;  // times that it may go on after results, in one turn; then a warning
   Json additional_context = Json::object();  // further arguments of the template
   Chat history = {};                         // to go on from
   MediaOptions media = {};

@@ -26,10 +26,10 @@ std::vector<int> protected_tokens(const GenerateOptions& options) {
 void check_prompt(const std::vector<int>& prompt, const GenerateOptions& options) {
   if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");
   if (options.context_length && !options.parameters.max_kv_size &&
-      prompt.size() > static_cast<size_t>(*options.context_length))
+      prompt.size() >= static_cast<size_t>(std::max(0, *options.context_length)))
     throw Error(
-        "the prompt has {} tokens, and the model's context holds {}: shorten it, or bound the KV "
-        "cache with --max-kv-size",
+        "the prompt has {} tokens, and the model's context holds {}, the answer's included: "
+        "shorten it, or bound the KV cache with --max-kv-size",
         prompt.size(), *options.context_length);
   const auto [low, high] = std::minmax_element(prompt.begin(), prompt.end());
   if (*low < 0) throw Error("the prompt has the token id {}, which cannot be", *low);

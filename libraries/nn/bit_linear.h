@@ -23,6 +23,8 @@ class BitLinear final : public Linear, public QuantizedLayer {
 
   mx::array operator()(const mx::array& x) const override;
 
+  void quantize_activations(bool on) { options_.quantize_activations = on; }
+
   // For a decoder layer's step as one operation (kernels/decoder_step.h), without the bias; none
   // where activations are rounded as in training.
   std::optional<kernels::TernaryPart> step_part() const;

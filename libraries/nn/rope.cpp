@@ -166,7 +166,9 @@ int rotary_dims(const RopeConfig& c) {
                        ? c.head_dim
                        : static_cast<int>(c.head_dim * c.partial_rotary_factor);
   if (dims < 2 || dims % 2 != 0 || dims > c.head_dim)
-    throw Error("RoPE: {} of {} dimensions of a head cannot turn in pairs", dims, c.head_dim);
+    throw Error(
+        "RoPE: {} of {} dimensions of a head cannot turn in pairs ('partial_rotary_factor' is {})",
+        dims, c.head_dim, c.partial_rotary_factor);
   return dims;
 }
 
@@ -176,6 +178,7 @@ void RopeConfig::read(ConfigReader reader, int head_dim_of_model, const std::str
   head_dim = head_dim_of_model;
   const std::string top = reader.where();
   reader.maybe("rope_theta", theta);
+  if (!(theta > 0)) throw Error("{}: 'rope_theta' must be positive, found {}", top, theta);
   reader.maybe("partial_rotary_factor", partial_rotary_factor);
   reader.maybe("max_position_embeddings", max_position_embeddings);
   int outer_original = 0;

@@ -9,6 +9,7 @@ Each part runs where its packages are installed, and says so where they are not:
   mlx-lm          LoRA and DoRA adapters that mlx_lm made give here the tokens that they give there, on a float
                   and on a quantised model; and those that `llm-tool lora train` made give there the tokens that
                   they give here
+  transformers    what docs/trace_transformers.py writes of fixtures agrees with `llm-tool trace`
 """
 import importlib
 import importlib.util
@@ -149,6 +150,33 @@ def adapters(tools, folder):
     return good
 
 
+def traces(tools, folder):
+    """Names and values of docs/trace_transformers.py are those of `llm-tool trace`, also where transformers names or scales otherwise."""
+    if missing("torch", "transformers", "numpy", "safetensors"):
+        return True
+    import numpy as np
+    from make_gguf_twins import GOLDEN, checkpoint
+    from safetensors.numpy import save_file
+
+    good = True
+    for name, *options in (["llama"], ["gemma"], ["gemma3_text"], ["gemma3"], ["gemma3n"], ["qwen3_moe"], ["phimoe"], ["deepseek_v3"],
+                           ["bitnet", "--quantize-activations"]):
+        model, ours, theirs = folder / name, folder / f"{name}.ours", folder / f"{name}.theirs"
+        model.mkdir()
+        config, weights = checkpoint(GOLDEN / "llm" / name)
+        (model / "config.json").write_text(json.dumps(config))
+        save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, model / "model.safetensors", {"format": "pt"})
+        for command in ([tools / "llm-tool", "trace", "--model", model, "--tokens", "3,14,15,92,65,35", "-o", ours, *options],
+                        [sys.executable, ROOT / "docs/trace_transformers.py", model, ours, theirs],
+                        [tools / "llm-tool", "compare", ours, theirs]):
+            outcome = run(*command)
+            if outcome.returncode != 0:
+                break
+        print(f"trace of {name}: {outcome.stdout.strip()} {outcome.stderr.strip()[-300:]}")
+        good = outcome.returncode == 0 and good
+    return good
+
+
 def tool_calls(tools, folder):
     """mlx_lm's parsers see the calls that tests/lm_common/tool_transcripts.json promises of ours. Left out are the forms that
     they do not know: call ids and points in names (Mistral), values within values (Gemma), white space around values (GLM)."""
@@ -187,7 +215,7 @@ def tool_calls(tools, folder):
 def main():
     tools = Path(sys.argv[1]).resolve()
     good = True
-    for part in (gguf_twins, adapters, tool_calls):
+    for part in (gguf_twins, adapters, traces, tool_calls):
         with tempfile.TemporaryDirectory() as folder:
             good = part(tools, Path(folder)) and good
     sys.exit(0 if good else 1)

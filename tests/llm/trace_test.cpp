@@ -2,7 +2,10 @@
 #include "golden/trace.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "golden/fixture.h"
@@ -10,6 +13,7 @@
 #include "lm_common/model_context.h"
 #include "support/temp_folder.h"
 #include "tests/support/paths.h"
+#include "tests/support/throws.h"
 
 namespace mlxcpp::golden {
 namespace {
@@ -59,6 +63,68 @@ TEST(Trace, HeadsMayStandBeforeOrAfterPositions) {
   got.add("heads", heads);
   want.add("heads", mx::swapaxes(heads, 1, 2));
   EXPECT_FALSE(compare_traces(got, want, {.abs = 0, .rel = 0}).first_failure());
+}
+
+TEST(Trace, StreamsMayStandBeforeTheBatch) {
+  Trace got = llama_trace(), want = got;
+  const mx::array streams = mx::reshape(mx::arange(24.0f), {1, 3, 4, 2});
+  got.add("streams", streams);
+  want.add("streams", mx::transpose(streams, {2, 0, 1, 3}));
+  EXPECT_FALSE(compare_traces(got, want, {.abs = 0, .rel = 0}).first_failure());
+}
+
+TEST(Trace, BatchAndPositionsMayBeOneAxis) {
+  Trace got = llama_trace(), want = got;
+  const mx::array router = mx::reshape(mx::arange(24.0f), {1, 3, 8});
+  got.add("router", router);
+  want.add("router", mx::reshape(router, {3, 8}));
+  EXPECT_FALSE(compare_traces(got, want, {.abs = 0, .rel = 0}).first_failure());
+}
+
+TEST(Trace, EmbeddingsAreAsTheReferencesModuleGivesThem) {
+  const mx::array ids({5, 7, 11}, {1, 3});
+  // Gemma's module scales, Granite's model.
+  for (const char* family : {"gemma", "gemma2", "gemma3_text", "gemma3n", "granite"}) {
+    const auto model = make_language_model(
+        load_fixture_checkpoint(test::golden_folder() / "llm" / family), llm::model_types());
+    const Trace t = trace(*model, ids);
+    EXPECT_EQ(t.order.at(1), "model.embed_tokens");
+    const float difference =
+        mx::max(mx::abs(t.tensors.at("model.embed_tokens") - model->embed(ids))).item<float>();
+    EXPECT_EQ(difference == 0, family != std::string("granite")) << family;
+  }
+}
+
+// Two traces of which only the logits meet are no success.
+TEST(Trace, NamesThatDoNotMeetAreAFault) {
+  const Trace want = llama_trace();
+  Trace got;
+  for (const std::string& name : want.order)
+    got.add(name.starts_with("model.") ? "language_model." + name : name, want.tensors.at(name));
+  EXPECT_THAT(test::error_of([&] { compare_traces(got, want, {}); }),
+              ::testing::HasSubstr("as 'language_model.model.embed_tokens' and "
+                                   "'model.embed_tokens' do"));
+}
+
+TEST(Comparison, InfinitiesAgreeWithEqualOnesAlone) {
+  constexpr float inf = std::numeric_limits<float>::infinity(), nan = NAN;
+  const auto agree = [](float got, float want, kernels::Precision precision) {
+    Comparison c({.abs = 1e-4, .rel = 1e-3}, precision);
+    c.tensor("x", mx::array({1.0f, got}, {2}), mx::array({1.0f, want}, {2}));
+    return !c.first_failure();
+  };
+  for (const auto precision :
+       {kernels::Precision::exact, kernels::Precision::high, kernels::Precision::fast}) {
+    EXPECT_TRUE(agree(inf, inf, precision));
+    EXPECT_TRUE(agree(-inf, -inf, precision));
+    EXPECT_FALSE(agree(-inf, inf, precision));
+    for (const float x : {1.0f, 0.0f, nan}) {
+      EXPECT_FALSE(agree(x, inf, precision)) << x;
+      EXPECT_FALSE(agree(inf, x, precision)) << x;
+      EXPECT_FALSE(agree(x, nan, precision)) << x;
+      EXPECT_FALSE(agree(nan, x, precision)) << x;
+    }
+  }
 }
 
 TEST(Trace, TracesOfDifferentIdsAreRefused) {

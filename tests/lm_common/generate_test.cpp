@@ -238,6 +238,10 @@ std::string fault(std::vector<int> prompt, GenerateOptions options) {
 TEST(Generate, BadPromptsAreRefused) {
   EXPECT_THAT(fault({}, {}), HasSubstr("empty"));
   EXPECT_THAT(fault({1, 2, 3}, {.context_length = 2}), HasSubstr("has 3 tokens"));
+  EXPECT_THAT(fault({1, 2, 3}, {.context_length = 3}), HasSubstr("context holds 3"))
+      << "nothing is left for an answer";
+  EXPECT_EQ(fault({1, 2, 3}, {.context_length = 4}), "");
+  EXPECT_THAT(fault({1, 2, 3}, {.context_length = -1}), HasSubstr("context holds -1"));
   EXPECT_THAT(fault({1, 70}, {.vocab_size = 64}), HasSubstr("70"));
   EXPECT_THAT(fault({1, -1}, {.vocab_size = 64}), HasSubstr("-1"));
   GenerateParameters p;

@@ -56,6 +56,9 @@ TEST(BitLinear, ActivationsAsInt8) {
   EXPECT_TRUE(near((*rounding)(in), (*layer())(in), 1e-4f));
   EXPECT_FALSE(near((*rounding)(input()), (*layer())(input()), 1e-4f));
   EXPECT_TRUE(near((*rounding)(mx::zeros({1, 64})), mx::zeros({1, 8})));
+  const auto switched = layer();
+  switched->quantize_activations(true);
+  EXPECT_TRUE(mx::array_equal((*switched)(input()), (*rounding)(input())).item<bool>());
 }
 
 struct Tree final : Module {

@@ -6,6 +6,7 @@
 
 #include "adapters/lora_adapter.h"
 #include "llm-tool/commands.h"
+#include "nn/bit_linear.h"
 #include "support/program.h"
 #include "vlm/registry.h"
 
@@ -17,6 +18,7 @@ struct TraceOptions {
   std::string prompt;
   std::vector<int> tokens;
   std::string adapter;  // folder; "": none
+  bool quantize_activations = false;
   std::string output = "trace.safetensors";
 };
 
@@ -34,6 +36,16 @@ ModelContext load(const TraceOptions& o, std::stop_token stop) {
   return context;
 }
 
+void quantize_activations(LanguageModel& model) {
+  bool found = false;
+  model.for_each_module([&](const std::string&, nn::Module& m) {
+    auto* layer = dynamic_cast<nn::BitLinear*>(&m);
+    if (layer) layer->quantize_activations(true);
+    found = found || layer;
+  });
+  if (!found) throw Error("--quantize-activations: the model has no ternary layers");
+}
+
 int run_trace(const TraceOptions& o) {
   if (o.prompt.empty() == o.tokens.empty())
     throw CLI::ValidationError("trace", "needs either --prompt or --tokens");
@@ -44,6 +56,7 @@ int run_trace(const TraceOptions& o) {
   const ModelContext context =
       interruptible([&](std::stop_token stop) { return load(o, std::move(stop)); });
   if (!o.adapter.empty()) adapters::LoraAdapter(o.adapter, context.config).load(*context.model);
+  if (o.quantize_activations) quantize_activations(*context.model);
   const auto ids = o.tokens.empty() ? context.tokenizer->encode(prompt) : o.tokens;
   if (ids.empty()) throw Error("the prompt has no tokens");
   for (const int id : ids)
@@ -93,6 +106,8 @@ Command add_trace(CLI::App& app) {
   app.add_option("-p,--prompt", o->prompt, "text, as it is; @FILE reads a file");
   app.add_option("--tokens", o->tokens, "token ids instead of a prompt")->delimiter(',');
   app.add_option("--adapter", o->adapter, "folder of an adapter to lay on the model");
+  app.add_flag("--quantize-activations", o->quantize_activations,
+               "ternary layers (bitnet) round each token to 8 bits, as transformers does");
   app.add_option("-o,--output", o->output, "file to write")->capture_default_str();
   return [o] { return run_trace(*o); };
 }

@@ -56,10 +56,8 @@ struct ModernBertConfig {
     llm::read_size(v, "local_attention", local_attention);
     v.maybe("global_rope_theta", global_rope_theta);
     v.maybe("local_rope_theta", local_rope_theta);
-    v.maybe("layer_types", layer_types);
-    if (!layer_types.empty() && layer_types.size() != static_cast<size_t>(num_hidden_layers))
-      throw Error("{}: 'layer_types' has {} entries, expected {}, one a layer", v.where(),
-                  layer_types.size(), num_hidden_layers);
+    llm::read_layer_kinds(v, "layer_types", num_hidden_layers,
+                          {"full_attention", "sliding_attention"}, layer_types);
     struct Ropes {
       ModernBertConfig& c;
       void fields(ConfigReader& r) {
@@ -73,7 +71,7 @@ struct ModernBertConfig {
     v.maybe("norm_bias", norm_bias);
     v.maybe("attention_bias", attention_bias);
     v.maybe("mlp_bias", mlp_bias);
-    v.maybe("hidden_activation", hidden_activation);
+    llm::read_activation(v, "hidden_activation", hidden_activation);
     v.maybe("classifier_bias", classifier_bias);
     v.maybe("classifier_pooling", classifier_pooling);
     v.maybe("classifier_activation", classifier_activation);

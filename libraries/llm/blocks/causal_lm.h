@@ -35,6 +35,7 @@ class Decoder : public nn::Module {
   template <class... NormArgs>
   Decoder(const Config& c, float embedding_scale, NormArgs&&... norm_args)
       : embedding_scale_(embedding_scale),
+        embedding_module_scales_(c.embedding_module_scales),
         embed_tokens(this, c.names.embed_tokens, c.vocab_size, c.hidden_size),
         layers(this, c.names.layers),
         norm(this, c.names.norm, c.hidden_size, std::forward<NormArgs>(norm_args)...) {
@@ -43,8 +44,9 @@ class Decoder : public nn::Module {
 
   // int32 [B, L] -> [B, L, hidden]
   mx::array embed(const mx::array& ids) const {
-    const auto h = to_compute_dtype(embed_tokens(ids));
-    return embedding_scale_ == 1.0f ? h : h * mx::array(embedding_scale_, h.dtype());
+    if (embedding_module_scales_)
+      return nn::detail::observed(*embed_tokens, scaled((*embed_tokens)(ids)));
+    return scaled(embed_tokens(ids));
   }
 
   mx::array operator()(mx::array h, Caches& caches) const {
@@ -54,7 +56,13 @@ class Decoder : public nn::Module {
   }
 
  private:
+  mx::array scaled(const mx::array& embedding) const {
+    const auto h = to_compute_dtype(embedding);
+    return embedding_scale_ == 1.0f ? h : h * mx::array(embedding_scale_, h.dtype());
+  }
+
   const float embedding_scale_;
+  const bool embedding_module_scales_;
 
  public:
   nn::Child<nn::Embedding> embed_tokens;

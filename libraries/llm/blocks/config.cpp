@@ -1,6 +1,11 @@
 #include "llm/blocks/config.h"
 
+#include <algorithm>
 #include <limits>
+
+#include <fmt/ranges.h>
+
+#include "nn/activations.h"
 
 namespace mlxcpp::llm {
 
@@ -22,6 +27,46 @@ void read_size(ConfigReader& v, const char* key, int& out) {
 }
 
 void read_count(ConfigReader& v, const char* key, int& out) { read_up_to(v, key, out, 10'000); }
+
+void read_context_length(ConfigReader& v, const char* key, int& out) {
+  std::optional<int> found;
+  v.maybe(key, found);
+  if (found && *found <= 0)
+    throw Error("{}: '{}' must be positive, found {}", v.where(), key, *found);
+  out = found.value_or(out);
+}
+
+void read_layer(ConfigReader& v, const char* key, int& out) {
+  v.maybe(key, out);
+  if (out < 0) throw Error("{}: '{}' must be 0 or more, found {}", v.where(), key, out);
+}
+
+void read_activation(ConfigReader& v, const char* key, std::string& out) {
+  v.maybe(key, out);
+  const auto known = nn::activation_names();
+  if (std::find(known.begin(), known.end(), out) == known.end())
+    throw Error("{}: '{}' is '{}', expected one of {}", v.where(), key, out,
+                fmt::join(known, ", "));
+}
+
+void read_theta(ConfigReader& v, const char* key, double& out) {
+  v.maybe(key, out);
+  if (!(out > 0)) throw Error("{}: '{}' must be positive, found {}", v.where(), key, out);
+}
+
+void read_layer_kinds(ConfigReader& v, const char* key, int layers,
+                      const std::vector<std::string>& kinds, std::vector<std::string>& out) {
+  out.clear();
+  v.maybe(key, out);
+  if (out.empty()) return;
+  if (out.size() != static_cast<size_t>(layers))
+    throw Error("{}: '{}' has {} entries, expected {}, one a layer", v.where(), key, out.size(),
+                layers);
+  for (size_t i = 0; i < out.size(); ++i)
+    if (std::find(kinds.begin(), kinds.end(), out[i]) == kinds.end())
+      throw Error("{}: '{}' of layer {} is '{}', expected {}", v.where(), key, i, out[i],
+                  fmt::join(kinds, " or "));
+}
 
 void read_heads(ConfigReader& v, const char* key, int& out, const char* size_key, int size,
                 bool even_heads) {
@@ -49,7 +94,7 @@ void RopeByLayerType::read(ConfigReader& v, int head_dim) {
                        const Json& scaling) {
     Json own = object(object(v.json(), "rope_parameters"), layer_type);
     own.update(scaling);
-    v.maybe(theta_key, theta);
+    read_theta(v, theta_key, theta);
     Json config = {{"rope_theta", theta}, {"rope_scaling", std::move(own)}};
     for (const char* key : {"max_position_embeddings", "partial_rotary_factor"}) {
       v.skip(key);
@@ -94,15 +139,15 @@ void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
   read_size(v, "num_attention_heads", num_attention_heads);
   v.maybe("num_key_value_heads", num_key_value_heads);
   v.maybe("head_dim", head_dim);
-  v.maybe("max_position_embeddings", max_position_embeddings);
+  read_context_length(v, "max_position_embeddings", max_position_embeddings);
   v.maybe("rms_norm_eps", rms_norm_eps);
-  v.maybe("hidden_act", hidden_act);
+  read_activation(v, "hidden_act", hidden_act);
   v.maybe("tie_word_embeddings", tie_word_embeddings);
   v.maybe("attention_bias", attention_bias);
   v.maybe("mlp_bias", mlp_bias);
   v.maybe("sliding_window", sliding_window);
   if (sliding_window == 0) sliding_window.reset();  // so transformers writes none for qwen2_moe
-  v.maybe("layer_types", layer_types);
+  read_layer_kinds(v, "layer_types", num_hidden_layers, layer_kinds, layer_types);
 
   const auto bad = [&](const char* key, auto found, const std::string& expected) {
     return Error("{}: '{}' is {}, expected {}", v.where(), key, found, expected);
@@ -123,9 +168,6 @@ void DecoderConfig::fields_but_intermediate_size(ConfigReader& v) {
               fmt::format("{} at most, with heads of {}", most, head_size()));
   if (sliding_window && *sliding_window <= 0)
     throw bad("sliding_window", *sliding_window, "a positive number or null");
-  if (!layer_types.empty() && layer_types.size() != static_cast<size_t>(num_hidden_layers))
-    throw bad("layer_types", layer_types.size(),
-              fmt::format("{} entries, one a layer", num_hidden_layers));
 }
 
 }  // namespace mlxcpp::llm

@@ -48,12 +48,14 @@ struct DecoderConfig {
   nn::RopeConfig rope;
   DecoderNames names;  // not of config.json: set by the family's constructor
   std::optional<int> sliding_window;
-  std::vector<std::string>
-      layer_types;  // "full_attention" or "sliding_attention", one a layer; may be empty
+  std::vector<std::string> layer_types;  // of layer_kinds, one a layer; may be empty
+  // Not of config.json: set by the family's constructor.
+  std::vector<std::string> layer_kinds = {"full_attention", "sliding_attention"};
 
   // What only some families have: they set it or read it themselves.
-  bool norm_plus_one = false;  // RMS norms are of Gemma's form, 1 + weight
-  bool norm_bias = true;       // LayerNorms have a bias
+  bool norm_plus_one = false;            // RMS norms are of Gemma's form, 1 + weight
+  bool embedding_module_scales = false;  // in the reference, embed_tokens answers scaled: so traces
+  bool norm_bias = true;                 // LayerNorms have a bias
   bool lm_head_bias = false;
   float residual_multiplier = 1.0f;  // on what attention and MLP add
   float logits_multiplier = 1.0f;
@@ -83,6 +85,23 @@ void read_size(ConfigReader& v, const char* key, int& out);
 // The same of layers, or of other modules that are made one by one: each takes memory before
 // anybody asks for its weights, and no model has more than 10,000.
 void read_count(ConfigReader& v, const char* key, int& out);
+
+// Positions that the model was made for: positive. Absent or null: `out` keeps its value.
+void read_context_length(ConfigReader& v, const char* key, int& out);
+
+// A number of layers, or one of them: 0 or more. Absent or null: `out` keeps its value.
+void read_layer(ConfigReader& v, const char* key, int& out);
+
+// The name of an activation (nn::activation_names()). Absent or null: `out` keeps its value.
+void read_activation(ConfigReader& v, const char* key, std::string& out);
+
+// A base of wavelengths: positive. Absent or null: `out` keeps its value.
+void read_theta(ConfigReader& v, const char* key, double& out);
+
+// What kind each layer is of: one of `kinds` for each of `layers`. Absent, null or empty: `out` is
+// empty.
+void read_layer_kinds(ConfigReader& v, const char* key, int layers,
+                      const std::vector<std::string>& kinds, std::vector<std::string>& out);
 
 // null means none, whatever the default is that stands in `out`.
 template <class T>

@@ -33,6 +33,8 @@ void LatentAttentionConfig::fields(ConfigReader& v) {
   read_size(v, "kv_lora_rank", kv_lora_rank);
   read_size(v, "qk_nope_head_dim", qk_nope_head_dim);
   read_size(v, "qk_rope_head_dim", qk_rope_head_dim);
+  if (qk_rope_head_dim % 2 != 0)
+    throw Error("{}: 'qk_rope_head_dim' must be even, found {}", v.where(), qk_rope_head_dim);
   read_size(v, "v_head_dim", v_head_dim);
   int heads = 1;
   v.maybe("num_attention_heads", heads);

@@ -30,12 +30,10 @@ struct BaichuanM1Config : DecoderConfig {
                     num_hidden_layers - 1);
       layer_types[i] = "sliding_attention";
     }
-    for (const int layer : {0, 1})
-      if (const int h = heads(layer), kv = kv_heads_of(layer);
-          h <= 0 || kv <= 0 || hidden_size % h != 0 || h % kv != 0)
-        throw Error("{}: {} heads with {} for keys and values do not divide 'hidden_size' {}",
-                    v.where(), h, kv, hidden_size);
-    rope.read(v, hidden_size / heads(0));
+    check_heads(v, "num_attention_heads", num_attention_heads, "num_key_value_heads", kv_heads());
+    check_heads(v, "num_swa_attention_heads", num_swa_attention_heads.value_or(num_attention_heads),
+                "num_swa_key_value_heads", num_swa_key_value_heads.value_or(kv_heads()));
+    rope.read(v, hidden_size / num_attention_heads);
   }
 
   int heads(int layer) const {
@@ -49,6 +47,17 @@ struct BaichuanM1Config : DecoderConfig {
     nn::RopeConfig own = rope;
     own.head_dim = hidden_size / heads(layer);
     return std::make_shared<const nn::RoPE>(own);
+  }
+
+ private:
+  void check_heads(const ConfigReader& v, const char* key, int heads, const char* kv_key,
+                   int kv) const {
+    if (heads <= 0 || hidden_size % heads != 0 || hidden_size / heads % 2 != 0)
+      throw Error("{}: '{}' is {}, expected a divisor of hidden_size ({}), heads of an even size",
+                  v.where(), key, heads, hidden_size);
+    if (kv <= 0 || heads % kv != 0)
+      throw Error("{}: '{}' is {}, expected a divisor of {} ({})", v.where(), kv_key, kv, key,
+                  heads);
   }
 };
 

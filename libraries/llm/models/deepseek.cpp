@@ -42,13 +42,9 @@ struct DeepseekConfig : DecoderConfig {
     read_size(v, "moe_intermediate_size", moe_intermediate_size);
     shared_intermediate_size =
         read_shared_size(v, "n_shared_experts", n_shared_experts, moe_intermediate_size);
-    v.maybe("first_k_dense_replace", first_k_dense_replace);
+    read_layer(v, "first_k_dense_replace", first_k_dense_replace);
     read_size(v, "moe_layer_freq", moe_layer_freq);
-    v.maybe("mlp_layer_types", mlp_layer_types);
-    if (!mlp_layer_types.empty() &&
-        mlp_layer_types.size() != static_cast<size_t>(num_hidden_layers))
-      throw Error("{}: 'mlp_layer_types' has {} entries, expected {}, one a layer", v.where(),
-                  mlp_layer_types.size(), num_hidden_layers);
+    read_layer_kinds(v, "mlp_layer_types", num_hidden_layers, {"dense", "sparse"}, mlp_layer_types);
   }
 
   void read_rope(ConfigReader& v, int dims, bool interleave) {

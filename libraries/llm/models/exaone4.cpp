@@ -81,15 +81,12 @@ struct ExaoneMoeConfig : Exaone4Config {
         read_shared_size(v, "num_shared_experts", 1, moe.moe_intermediate_size);
     int first_k_dense_replace = 1;
     moe.correction_bias = "e_score_correction_bias";
-    v.maybe("first_k_dense_replace", first_k_dense_replace);
-    v.maybe("mlp_layer_types", mlp_layer_types);
+    read_layer(v, "first_k_dense_replace", first_k_dense_replace);
+    read_layer_kinds(v, "mlp_layer_types", num_hidden_layers, {"dense", "sparse"}, mlp_layer_types);
     v.skip("is_moe_layer");  // mlp_layer_types in another form
     if (mlp_layer_types.empty())
       for (int i = 0; i < num_hidden_layers; ++i)
         mlp_layer_types.push_back(i < first_k_dense_replace ? "dense" : "sparse");
-    if (mlp_layer_types.size() != static_cast<size_t>(num_hidden_layers))
-      throw Error("{}: 'mlp_layer_types' has {} entries, expected {}, one a layer", v.where(),
-                  mlp_layer_types.size(), num_hidden_layers);
   }
 
   std::unique_ptr<nn::Layer> mlp(int layer) const {

@@ -25,13 +25,14 @@ struct GemmaConfig : DecoderConfig {
     max_position_embeddings = 8192;
     hidden_act = "gelu_pytorch_tanh";
     tie_word_embeddings = true;
+    embedding_module_scales = true;
     norm_plus_one = true;
   }
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
     if (hidden_act == "gelu") hidden_act = "gelu_pytorch_tanh";  // what the first release meant
-    v.maybe("hidden_activation", hidden_act);
+    read_activation(v, "hidden_activation", hidden_act);
     v.only("use_bidirectional_attention", false);
     rope.read(v, head_size());
     rope_table = std::make_shared<const nn::RoPE>(rope);

@@ -26,13 +26,14 @@ struct Gemma3Config : DecoderConfig {
     max_position_embeddings = 131072;
     hidden_act = "gelu_pytorch_tanh";
     tie_word_embeddings = true;
+    embedding_module_scales = true;
     sliding_window = 4096;
     norm_plus_one = true;
   }
 
   void fields(ConfigReader& v) {
     DecoderConfig::fields(v);
-    v.maybe("hidden_activation", hidden_act);
+    read_activation(v, "hidden_activation", hidden_act);
     v.maybe("query_pre_attn_scalar", query_pre_attn_scalar);
     read_softcap(v, "attn_logit_softcapping", attn_logit_softcapping);
     read_softcap(v, "final_logit_softcapping", final_logit_softcapping);

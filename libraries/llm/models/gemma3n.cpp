@@ -52,7 +52,7 @@ struct Gemma3nConfig : DecoderConfig {
       read_size(v, "intermediate_size", intermediate_size);
       intermediate_sizes.assign(num_hidden_layers, intermediate_size);
     }
-    v.maybe("hidden_activation", hidden_act);
+    read_activation(v, "hidden_activation", hidden_act);
     v.maybe("activation_sparsity_pattern", activation_sparsity_pattern);
     read_size(v, "vocab_size_per_layer_input", vocab_size_per_layer_input);
     read_size(v, "hidden_size_per_layer_input", hidden_size_per_layer_input);
@@ -457,7 +457,7 @@ struct Gemma3nDecoder final : nn::Module {
   }
 
   // int32 [B, L] -> [B, L, hidden]
-  mx::array embed(const mx::array& ids) const { return scaled(embed_tokens(ids), c_.hidden_size); }
+  mx::array embed(const mx::array& ids) const { return scaled(*embed_tokens, ids, c_.hidden_size); }
 
   // Embeddings [B, L, hidden], of the ids [B, L] or of what stands in their places.
   mx::array operator()(const mx::array& h, const mx::array& ids, Caches& caches) const {
@@ -479,9 +479,11 @@ struct Gemma3nDecoder final : nn::Module {
   }
 
  private:
-  static mx::array scaled(const mx::array& embedding, int dims) {
-    const auto h = to_compute_dtype(embedding);
-    return h * mx::array(std::sqrt(static_cast<float>(dims)), h.dtype());
+  // In the reference the modules scale themselves: an observer sees what they give there.
+  static mx::array scaled(const nn::Embedding& embedding, const mx::array& ids, int dims) {
+    const auto h = to_compute_dtype(embedding(ids));
+    return nn::detail::observed(embedding,
+                                h * mx::array(std::sqrt(static_cast<float>(dims)), h.dtype()));
   }
 
   // For every layer, the token's own embedding and a projection of h. Tokens beyond that table
@@ -492,7 +494,7 @@ struct Gemma3nDecoder final : nn::Module {
     const auto known = mx::logical_and(mx::greater_equal(ids, mx::array(0)),
                                        mx::less(ids, mx::array(c_.vocab_size_per_layer_input)));
     const auto tokens = mx::where(known, ids, mx::zeros_like(ids));
-    const auto own = mx::reshape(scaled(embed_tokens_per_layer(tokens), P), shape);
+    const auto own = mx::reshape(scaled(*embed_tokens_per_layer, tokens, P), shape);
     const auto root = mx::array(1.0f / std::sqrt(static_cast<float>(c_.hidden_size)), h.dtype());
     const auto projected = mx::reshape(per_layer_model_projection(h) * root, shape);
     return (per_layer_projection_norm(projected) + own) *

@@ -29,6 +29,7 @@ struct Lfm2Config : DecoderConfig {
     names.q_norm = "q_layernorm";
     names.k_norm = "k_layernorm";
     names.mlp = "feed_forward";
+    layer_kinds = {"full_attention", "conv"};
     names.gate_proj = "w1";
     names.up_proj = "w3";
     names.down_proj = "w2";
@@ -116,7 +117,7 @@ struct Lfm2MoeConfig : Lfm2Config {
     v.maybe("use_expert_bias", use_expert_bias);
     if (use_expert_bias) moe.correction_bias = "expert_bias";
     read_size(v, "moe_intermediate_size", moe.moe_intermediate_size);
-    v.maybe("num_dense_layers", num_dense_layers);
+    read_layer(v, "num_dense_layers", num_dense_layers);
   }
 };
 

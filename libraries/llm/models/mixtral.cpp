@@ -159,7 +159,7 @@ struct BailingMoeConfig : MixtralConfig {
     bool use_qk_norm = false;
     v.maybe("use_qk_norm", use_qk_norm);
     if (use_qk_norm) qk_norm = QkNorm::rms;
-    v.maybe("first_k_dense_replace", first_sparse);
+    read_layer(v, "first_k_dense_replace", first_sparse);
     int shared_size = moe.moe_intermediate_size;
     read_size(v, "moe_shared_expert_intermediate_size", shared_size);
     moe.shared_intermediate_size = read_shared_size(v, "num_shared_experts", 0, shared_size);

@@ -44,11 +44,11 @@ struct OpenElmConfig : DecoderConfig {
     v.need("num_kv_heads", num_kv_heads);
     v.need("ffn_multipliers", ffn_multipliers);
     read_size(v, "ffn_dim_divisor", ffn_dim_divisor);
-    v.maybe("activation_fn_name", hidden_act);
+    read_activation(v, "activation_fn_name", hidden_act);
     v.maybe("normalize_qk_projections", normalize_qk_projections);
     v.maybe("share_input_output_layers", tie_word_embeddings);
     v.maybe("rms_norm_eps", rms_norm_eps);
-    v.maybe("max_context_length", max_position_embeddings);
+    read_context_length(v, "max_context_length", max_position_embeddings);
     bool ffn_gate_apart = false;  // GGUF files have two projections in place of proj_1
     v.maybe("ffn_gate_apart", ffn_gate_apart);
     if (ffn_gate_apart) names.gate_up_proj = "";
@@ -75,7 +75,7 @@ struct OpenElmConfig : DecoderConfig {
     }
 
     rope.head_dim = dims;
-    v.maybe("rope_freq_constant", rope.theta);
+    read_theta(v, "rope_freq_constant", rope.theta);
     v.skip("rope_max_length");  // bounds the reference's tables
     rope_table = std::make_shared<const nn::RoPE>(rope);
   }
