@@ -159,11 +159,12 @@ def traces(tools, folder):
     from safetensors.numpy import save_file
 
     good = True
-    for name, *options in (["llama"], ["gemma"], ["gemma3_text"], ["gemma3"], ["gemma3n"], ["qwen3_moe"], ["phimoe"], ["deepseek_v3"],
-                           ["bitnet", "--quantize-activations"]):
+    for name, *options in (["llm/llama"], ["llm/gemma"], ["llm/gemma3_text"], ["vlm/gemma3"], ["llm/gemma3n"], ["llm/qwen3_moe"],
+                           ["llm/phimoe"], ["llm/deepseek_v3"],
+                           ["llm/bitnet", "--quantize-activations"]):
         model, ours, theirs = folder / name, folder / f"{name}.ours", folder / f"{name}.theirs"
-        model.mkdir()
-        config, weights = checkpoint(GOLDEN / "llm" / name)
+        model.mkdir(parents=True)
+        config, weights = checkpoint(GOLDEN / name)
         (model / "config.json").write_text(json.dumps(config))
         save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, model / "model.safetensors", {"format": "pt"})
         for command in ([tools / "llm-tool", "trace", "--model", model, "--tokens", "3,14,15,92,65,35", "-o", ours, *options],
