@@ -189,6 +189,15 @@ class ChatSession::Answer final : public GenerationStream::Source {
     conversation_->answering = false;
   }
 
+  void launch() {
+    try {
+      conversation_->launch(stop_);
+    } catch (...) {
+      undo();
+      throw;
+    }
+  }
+
   bool step(std::deque<Generation>& out) override {
     std::deque<Generation> events;
     try {
@@ -323,13 +332,8 @@ GenerationStream ChatSession::again(std::stop_token stop) {
 }
 
 GenerationStream ChatSession::begin(Chat before, std::stop_token stop) {
-  auto answer = std::make_unique<Answer>(conversation_, std::move(before), stop);
-  try {
-    conversation_->launch(stop);
-  } catch (...) {
-    answer->undo();
-    throw;
-  }
+  auto answer = std::make_unique<Answer>(conversation_, std::move(before), std::move(stop));
+  answer->launch();
   return GenerationStream(std::move(answer));
 }
 

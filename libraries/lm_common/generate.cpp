@@ -206,7 +206,7 @@ void Generator::decode(std::deque<Generation>& out) {
   }
   info_.generation_seconds = seconds(time - first_);
   log_step(info_.generation_tokens == 1 ? "prefill and first token" : "decode",
-           static_cast<size_t>(info_.prompt_tokens + info_.generation_tokens));
+           static_cast<size_t>(info_.prompt_tokens) + static_cast<size_t>(info_.generation_tokens));
   if (last || anew)
     last_ = token.id;
   else

@@ -9,7 +9,7 @@ ModelContainer::ModelContainer(std::function<ModelContext()> make, ContainerOpti
     : home_(std::make_shared<Home>()) {
   bound_memory_by_default();
   const mx::Device device = options.device.value_or(mx::default_device());
-  home_->options = std::move(options);
+  home_->options = options;
   worker_ = std::make_unique<Worker>([home = home_] {
     try {
       mx::synchronize();  // an answer that was dropped may have left a token in the making

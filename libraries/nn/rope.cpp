@@ -193,7 +193,8 @@ void RopeConfig::read(ConfigReader reader, int head_dim_of_model, const std::str
   };
   std::string where = top + ": rope_scaling";
   const Json* scaling = object("rope_scaling");
-  if (!scaling && (scaling = object("rope_parameters"))) {
+  if (const Json* parameters = scaling ? nullptr : object("rope_parameters")) {
+    scaling = parameters;
     where = top + ": rope_parameters";
     // One object for each kind of layer, or one for all.
     const bool nested = std::all_of(scaling->begin(), scaling->end(),
@@ -424,7 +425,8 @@ mx::array RoPE::rows_of_own_length(const mx::array& x, const mx::array& offsets)
   const double max = config_.max_position_embeddings, factor = *config_.factor;
   const auto stretch = k(factor / max) * mx::maximum(length, k(max)) - k(factor - 1);
   // theta' = theta * stretch^(d/(d-2)), so frequency i falls by stretch^(2i/(d-2)).
-  const auto exponents = mx::arange(0, dims_ / 2, mx::float32) * k(-2.0 / (dims_ - 2));
+  const int half = dims_ / 2;
+  const auto exponents = mx::arange(0, half, mx::float32) * k(-2.0 / (dims_ - 2));
   const auto inv_freq = short_.inv_freq * mx::power(stretch, exponents);
   return rotate(x, positions * inv_freq, mx::array(1.0f));
 }

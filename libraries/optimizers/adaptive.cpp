@@ -100,7 +100,7 @@ mx::array Adam::apply_one(const mx::array& g, const mx::array& p, Slots& slots) 
   return p - c1 * m / (mx::sqrt(v) * c2 + scalar(o_.eps, v));
 }
 
-AdamW::AdamW(AdamWOptions o)
+AdamW::AdamW(const AdamWOptions& o)
     : Adam({o.learning_rate, o.beta1, o.beta2, o.eps, o.bias_correction}),
       weight_decay_(o.weight_decay) {}
 
@@ -109,7 +109,7 @@ mx::array AdamW::apply_one(const mx::array& g, const mx::array& p, Slots& slots)
   return Adam::apply_one(g, p * (scalar(1, rate) - rate * scalar(weight_decay_, rate)), slots);
 }
 
-Adamax::Adamax(AdamaxOptions o) : Adam({o.learning_rate, o.beta1, o.beta2, o.eps}) {}
+Adamax::Adamax(const AdamaxOptions& o) : Adam({o.learning_rate, o.beta1, o.beta2, o.eps}) {}
 
 mx::array Adamax::apply_one(const mx::array& g, const mx::array& p, Slots& slots) const {
   auto &m = slots.at("m"), &v = slots.at("v");

@@ -78,7 +78,7 @@ Schedule make_schedule(std::string_view text, double rate, int steps, int warmup
       throw Error("schedule '{}': expected {} to {} arguments, found {}", text, least, most,
                   arguments.size());
   };
-  const auto made = [&]() -> Schedule {
+  auto made = [&]() -> Schedule {
     if (name == "constant") return count(1, 1), constant(arguments[0]);
     if (name == "exponential_decay")
       return count(2, 2), exponential_decay(arguments[0], arguments[1]);

@@ -158,7 +158,7 @@ struct AdamWOptions {
 };
 class AdamW final : public Adam {
  public:
-  explicit AdamW(AdamWOptions o);
+  explicit AdamW(const AdamWOptions& o);
 
  private:
   mx::array apply_one(const mx::array& g, const mx::array& p, Slots& s) const override;
@@ -172,7 +172,7 @@ struct AdamaxOptions {
 };
 class Adamax final : public Adam {
  public:
-  explicit Adamax(AdamaxOptions o);
+  explicit Adamax(const AdamaxOptions& o);
 
  private:
   mx::array apply_one(const mx::array& g, const mx::array& p, Slots& s) const override;

@@ -151,7 +151,7 @@ bool convert(const std::byte* at, T& out) {
   } else if constexpr (std::is_floating_point_v<Stored>) {
     return false;  // no integer from a float, even a whole one
   } else {
-    out = static_cast<T>(v);
+    out = static_cast<T>(v);  // NOLINT(bugprone-signed-char-misuse): int8 is a number here
     return std::in_range<T>(v);
   }
 }
@@ -464,9 +464,11 @@ std::optional<T> GgufFile::find(std::string_view key) const {
   }
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define MLXCPP_GGUF_FIND(T)                                            \
   template std::optional<T> GgufFile::find<T>(std::string_view) const; \
   template std::optional<std::vector<T>> GgufFile::find<std::vector<T>>(std::string_view) const;
+// NOLINTEND(bugprone-macro-parentheses)
 MLXCPP_GGUF_FIND(bool)
 MLXCPP_GGUF_FIND(int)
 MLXCPP_GGUF_FIND(int64_t)

@@ -379,7 +379,8 @@ std::map<std::string, mx::array> read_npz(const std::filesystem::path& path) {
     if (!e.name.ends_with(".npy")) throw Error("{}: expected a .npy array", where);
     const uint64_t at = zip.data(e);
     // Entries that share their bytes would make much of little.
-    if ((total += e.packed) > file->size()) throw Error("{}: the entries overlap", path.string());
+    total += e.packed;
+    if (total > file->size()) throw Error("{}: the entries overlap", path.string());
     if (e.method != 0 && e.method != 8)
       throw Error("{}: compression method {} is not supported, only stored and deflated", where,
                   e.method);

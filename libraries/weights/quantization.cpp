@@ -79,7 +79,7 @@ Quantization read_quantization(const Json& config, const std::string& where) {
       out.per_layer[path] = value.get<bool>() ? out.everywhere : std::nullopt;
       continue;
     }
-    const std::string layer = at + ": " + path;
+    const std::string layer = fmt::format("{}: {}", at, path);
     if (!value.is_object())
       throw Error("{}: expected an object or false, found {}", layer, describe(value));
     for (const auto& [name, setting] : value.items())

@@ -55,7 +55,7 @@ TEST(IsText, Utf8WithoutNul) {
 
 const VectorMaker kMaker{"tiny", 2};
 
-FileVectors file(const std::string& path, std::vector<std::pair<float, float>> vectors,
+FileVectors file(const std::string& path, const std::vector<std::pair<float, float>>& vectors,
                  int64_t size = 1) {
   FileVectors f{.file = {path, size, 5}};
   for (const auto& [x, y] : vectors) {

@@ -54,7 +54,7 @@ std::vector<std::string> sentences() {
                                       "nothing about what would happen in such a case."};
   for (const auto& a : who)
     for (const auto& b : does)
-      for (const auto& c : when) out.push_back(a + " " + b + c);
+      for (const auto& c : when) out.push_back(fmt::format("{} {}{}", a, b, c));
   return out;
 }
 

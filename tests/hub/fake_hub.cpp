@@ -52,7 +52,7 @@ Reply FakeHub::content(const Request& request, const std::string& body, const st
 
 Reply FakeHub::answer(const Request& request) {
   const std::string info = "/api/models/org/model/revision/", resolve = "/org/model/resolve/";
-  const Reply no_repo{404, {{"X-Error-Code", "RepoNotFound"}}, "{}"};
+  Reply no_repo{404, {{"X-Error-Code", "RepoNotFound"}}, "{}"};
   if (request.target.starts_with(info)) {
     const std::string revision =
         request.target.substr(info.size(), request.target.find('?') - info.size());
@@ -167,7 +167,7 @@ int start_child(const std::string& name, const std::map<std::string, std::string
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::vector<std::string> settings;
-  for (const auto& [key, value] : variables) settings.push_back(key + "=" + value);
+  for (const auto& [key, value] : variables) settings.push_back(fmt::format("{}={}", key, value));
   for (char** entry = ::environ; *entry; ++entry) settings.push_back(*entry);
   std::vector<char*> envp;
   for (std::string& setting : settings) envp.push_back(setting.data());

@@ -113,7 +113,7 @@ void HttpServer::serve(int connection) {
   if (!reply.headers.contains("Content-Length"))
     head += "Content-Length: " + std::to_string(reply.length.value_or(reply.body.size())) + "\r\n";
   for (const auto& [name, value] : reply.headers)
-    if (!value.empty()) head += name + ": " + value + "\r\n";
+    if (!value.empty()) head += fmt::format("{}: {}\r\n", name, value);
   send_all(connection, head + "\r\n");
   if (request.method != "HEAD") {
     const size_t end = std::min({reply.body.size(), reply.cut_after.value_or(reply.body.size()),

@@ -24,7 +24,7 @@ std::string shown(const Terminal& terminal, const std::vector<uint64_t>& steps, 
     for (const uint64_t done : steps) show({"f", done, total, 0, false});
   }
   std::string text(static_cast<size_t>(std::ftell(file)), '\0');
-  std::rewind(file);
+  EXPECT_EQ(std::fseek(file, 0, SEEK_SET), 0);
   EXPECT_EQ(std::fread(text.data(), 1, text.size(), file), text.size());
   std::fclose(file);
   return text;

@@ -12,7 +12,7 @@
 namespace mlxcpp::kernels {
 namespace {
 
-mx::array normal(mx::Shape shape, uint64_t seed) {
+mx::array normal(const mx::Shape& shape, uint64_t seed) {
   return mx::random::normal(shape, mx::float32, 0, 0.3f, mx::random::key(seed));
 }
 LinearPart linear_part(int rows, int cols, uint64_t seed) {

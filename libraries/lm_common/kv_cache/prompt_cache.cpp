@@ -32,7 +32,7 @@ class Writer {
 
   void add(const CacheState& state, const std::string& path) {
     for (const auto& [inner, value] : state.values) {
-      const std::string at = path + "." + inner;
+      const std::string at = fmt::format("{}.{}", path, inner);
       if (const auto* a = std::get_if<mx::array>(&value))
         tensors.insert_or_assign(at, *a);
       else if (const int* n = std::get_if<int>(&value))
@@ -59,7 +59,7 @@ class Writer {
 
 // --- and back ---
 
-int integer(mx::array a) {
+int integer(const mx::array& a) {
   if (a.size() != 1) throw Error("expected one number, found {}", a.size());
   if (a.dtype() != mx::bool_ && !mx::issubdtype(a.dtype(), mx::integer))
     throw Error("expected an integer");

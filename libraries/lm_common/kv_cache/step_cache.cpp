@@ -7,7 +7,7 @@ kernels::Positions StepCache::positions() const {
 }
 
 mx::array StepCache::mask(int L, std::optional<int> window) const {
-  const mx::array own = cache_.mask(L, window);  // [..., L, S]
+  mx::array own = cache_.mask(L, window);  // [..., L, S]
   if (!step_->ahead) return own;
   const int S = own.shape(-1);
   const std::pair key(S, window.value_or(0));

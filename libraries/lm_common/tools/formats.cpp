@@ -7,7 +7,7 @@
 namespace mlxcpp {
 namespace {
 
-using Make = std::unique_ptr<const ToolCallFormat> (*)(std::vector<ToolSpec> tools);
+using Make = std::unique_ptr<const ToolCallFormat> (*)(const std::vector<ToolSpec>& tools);
 
 struct Row {
   const char* name;
@@ -17,7 +17,7 @@ struct Row {
 };
 
 template <std::unique_ptr<const ToolCallFormat> (*make)()>
-std::unique_ptr<const ToolCallFormat> plain(std::vector<ToolSpec>) {
+std::unique_ptr<const ToolCallFormat> plain(const std::vector<ToolSpec>&) {
   return make();
 }
 
@@ -66,8 +66,8 @@ std::vector<std::string> tool_call_tokens(std::string_view format) {
 }
 
 std::unique_ptr<ToolCallProcessor> tool_call_processor(std::string_view format,
-                                                       std::vector<ToolSpec> tools) {
-  return std::make_unique<ToolCallStream>(row_of(format).make(std::move(tools)));
+                                                       const std::vector<ToolSpec>& tools) {
+  return std::make_unique<ToolCallStream>(row_of(format).make(tools));
 }
 
 }  // namespace mlxcpp

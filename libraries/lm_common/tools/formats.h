@@ -16,7 +16,7 @@ std::unique_ptr<const ToolCallFormat> cohere_format();
 std::unique_ptr<const ToolCallFormat> deepseek_format();
 std::unique_ptr<const ToolCallFormat> gemma_format();
 // The tools tell names from prose, and strings from numbers.
-std::unique_ptr<const ToolCallFormat> glm4_format(std::vector<ToolSpec> tools);
+std::unique_ptr<const ToolCallFormat> glm4_format(const std::vector<ToolSpec>& tools);
 std::unique_ptr<const ToolCallFormat> json_tags_format();
 std::unique_ptr<const ToolCallFormat> lfm2_format();
 std::unique_ptr<const ToolCallFormat> llama3_format();
@@ -32,6 +32,6 @@ std::optional<std::string> tool_call_format_of(std::string_view chat_template);
 std::vector<std::string> tool_call_tokens(std::string_view format);
 // For one answer. Throws an Error that lists the formats when there is none of that name.
 std::unique_ptr<ToolCallProcessor> tool_call_processor(std::string_view format,
-                                                       std::vector<ToolSpec> tools = {});
+                                                       const std::vector<ToolSpec>& tools = {});
 
 }  // namespace mlxcpp

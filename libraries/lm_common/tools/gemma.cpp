@@ -110,7 +110,7 @@ struct Gemma final : ToolCallFormat {
 
  private:
   static ToolCallMatch function(std::string_view text, bool end) {
-    const ToolCallMatch undecided{end ? Found::no : Found::more};
+    ToolCallMatch undecided{end ? Found::no : Found::more};
     const Scan call = literal(text, kOpen.size(), "call:");
     if (call.found == Found::more) return undecided;
     if (call.found == Found::no) return {Found::no};

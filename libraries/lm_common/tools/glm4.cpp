@@ -40,7 +40,7 @@ class Glm4 final : public ToolCallFormat {
 
   // Only names that are known: a first line of prose may look like one.
   ToolCallMatch plain(std::string_view text, bool end) const {
-    const ToolCallMatch undecided{end ? Found::no : Found::more};
+    ToolCallMatch undecided{end ? Found::no : Found::more};
     const Scan name = identifier(text, 0);
     if (name.found == Found::more) return undecided;
     if (name.found == Found::no) return {Found::no};
@@ -59,7 +59,7 @@ class Glm4 final : public ToolCallFormat {
   }
 
   ToolCallMatch tagged(std::string_view text, bool end) const {
-    const ToolCallMatch undecided{end ? Found::no : Found::more};
+    ToolCallMatch undecided{end ? Found::no : Found::more};
     size_t at = skip_space(text, kOpen.size());
     const Scan name = identifier(text, at);
     if (name.found == Found::more) return undecided;
@@ -99,8 +99,8 @@ class Glm4 final : public ToolCallFormat {
 
 }  // namespace
 
-std::unique_ptr<const ToolCallFormat> glm4_format(std::vector<ToolSpec> tools) {
-  return std::make_unique<Glm4>(std::move(tools));
+std::unique_ptr<const ToolCallFormat> glm4_format(const std::vector<ToolSpec>& tools) {
+  return std::make_unique<Glm4>(tools);
 }
 
 }  // namespace mlxcpp

@@ -21,7 +21,7 @@ struct Mistral final : ToolCallFormat {
     size_t at = skip_space(text, kMark.size());
     if (at == text.size()) return {end ? Found::no : Found::more};
     if (text[at] == '[' || text[at] == '{') return json_between(text, kMark, "", end);
-    const ToolCallMatch undecided{end ? Found::no : Found::more};
+    ToolCallMatch undecided{end ? Found::no : Found::more};
     const Scan name = identifier(text, at);
     if (name.found == Found::more) return undecided;
     if (name.found == Found::no) return {Found::no};

@@ -61,11 +61,16 @@ struct Taps {
   const int32_t* of(size_t output) const { return weights.data() + output * most; }
 };
 
+// As Pillow and torchvision round: towards zero after 0.5 is added.
+int rounded(double x) {
+  x += 0.5;
+  return static_cast<int>(x);
+}
+
 // Torchvision's: the most bits with which the largest weight fits int16.
 int narrow_precision(double largest) {
   int precision = 0;
-  while (precision < 22 && static_cast<int>(0.5 + largest * (1 << (precision + 1))) < (1 << 15))
-    ++precision;
+  while (precision < 22 && rounded(largest * (1 << (precision + 1))) < (1 << 15)) ++precision;
   return precision;
 }
 
@@ -79,8 +84,8 @@ Taps make_taps(int in, int out, Filter filter, Backend backend) {
   double largest = 0;
   for (int i = 0; i < out; ++i) {
     const double center = (i + 0.5) * scale;
-    const int first = std::max(0, static_cast<int>(center - support + 0.5));
-    const int count = std::min(in, static_cast<int>(center + support + 0.5)) - first;
+    const int first = std::max(0, rounded(center - support));
+    const int count = std::min(in, rounded(center + support)) - first;
     double* to = weights.data() + static_cast<size_t>(taps.most) * i;
     double total = 0;
     for (int t = 0; t < count; ++t) {
