@@ -20,7 +20,6 @@ namespace mlxcpp::adapters {
 namespace {
 
 namespace fs = std::filesystem;
-using test::read_all;
 using ::testing::HasSubstr;
 
 const fs::path kLlm = test::golden_folder() / "llm";
