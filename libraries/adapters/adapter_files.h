@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,14 +19,16 @@ struct LayerTensors {
   std::optional<mx::array> a, b, m;
   float scale = 1;
   float dropout = 0;
-  int rank = 0;  // that the config promises
+  int rank = 0;             // that the config promises
+  bool transposed = false;  // in the file a is [r, in] and b [out, r]
 };
 
 struct AdapterFile {
   std::filesystem::path file;  // that holds the tensors, for messages
   std::vector<LayerTensors> layers;
   nn::Weights whole;  // parameters that are replaced: full fine-tuning, "modules_to_save"
-  std::optional<LoraConfig> config = {};  // mlx_lm's folders
+  std::map<std::string, std::string> whole_keys = {};  // of those that the file names otherwise
+  std::optional<LoraConfig> config = {};               // mlx_lm's folders
 };
 
 // A folder of mlx_lm (adapter_config.json, adapters.safetensors) or of PEFT (adapter_config.json,

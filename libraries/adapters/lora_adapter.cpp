@@ -1,5 +1,6 @@
 #include "adapters/lora_adapter.h"
 
+#include <algorithm>
 #include <set>
 
 #include "lm_common/head_rows.h"
@@ -12,11 +13,24 @@ std::string shape_text(const mx::array& a) {
   return fmt::format("[{}]", fmt::join(a.shape(), ", "));
 }
 
-// "model.layers.0..." may stand below a prefix in the file of a multimodal model.
+// What a path of a file may be called in the tree: adapters of a multimodal model name its parts as
+// the checkpoints or as transformers do, and may be laid on its text model alone.
 std::vector<std::string> spellings(const std::string& path) {
+  static constexpr std::pair<std::string_view, std::string_view> kPrefixes[] = {
+      {"language_model.", ""},
+      {"model.language_model.", "model."},
+      {"model.language_model.", "language_model.model."},
+      {"model.text_model.", "language_model.model."},
+      {"model.vision_tower.vision_model.", "vision_tower.vision_model."},
+      {"model.vision_tower.", "vision_tower.vision_model."},
+      {"vision_tower.", "vision_tower.vision_model."},
+      {"model.", "language_model.model."},
+      {"lm_head", "language_model.lm_head"},
+      {"model.", ""},
+  };
   std::vector<std::string> out = {path};
-  if (path.starts_with("language_model.")) out.push_back(path.substr(15));
-  if (path.starts_with("model.language_model.")) out.push_back("model." + path.substr(21));
+  for (const auto& [from, to] : kPrefixes)
+    if (path.starts_with(from)) out.push_back(std::string(to) + path.substr(from.size()));
   return out;
 }
 
@@ -69,12 +83,14 @@ std::string LoraAdapter::place_of(const LayerTensors& layer, const nn::Module& m
   const nn::Module* found = nullptr;
   std::string place;
   const auto names = spellings(layer.path);
+  size_t best = names.size();
   model.for_each_module([&](const std::string& path, const nn::Module& m) {
-    for (const auto& name : names)
-      if (!found && path == name) {
-        found = &m;
-        place = path;
-      }
+    const auto name =
+        static_cast<size_t>(std::find(names.begin(), names.end(), path) - names.begin());
+    if (name >= best) return;
+    best = name;
+    found = &m;
+    place = path;
   });
   const auto fail = [&](const std::string& key, const std::string& expected,
                         const std::string& found_text) {
@@ -85,9 +101,16 @@ std::string LoraAdapter::place_of(const LayerTensors& layer, const nn::Module& m
     fail(layer.a_key, "a linear or embedding layer at " + layer.path,
          found ? "a " + found->type_name() : "none there");
   const Shapes want = shapes_at(*found, layer.rank);
-  const auto check = [&](const std::string& key, const mx::array& a, const mx::Shape& shape) {
-    if (a.shape() != shape)
-      fail(key, fmt::format("shape [{}]", fmt::join(shape, ", ")), shape_text(a));
+  const auto check = [&](const std::string& key, const mx::array& a, mx::Shape shape) {
+    if (a.shape() != shape) {
+      auto there = a.shape();
+      if (layer.transposed) {  // shapes as the file has them
+        std::reverse(there.begin(), there.end());
+        std::reverse(shape.begin(), shape.end());
+      }
+      fail(key, fmt::format("shape [{}]", fmt::join(shape, ", ")),
+           fmt::format("[{}]", fmt::join(there, ", ")));
+    }
     if (!mx::issubdtype(a.dtype(), mx::floating))
       fail(key, "floating point", nn::dtype_name(a.dtype()));
   };
@@ -109,15 +132,17 @@ void LoraAdapter::load(LanguageModel& model) const {
       const nn::Weights::value_type* there = nullptr;
       for (const auto& name : spellings(key))
         if (const auto it = have.find(name); !there && it != have.end()) there = &*it;
-      const auto expected = !there ? std::string("no such parameter")
-                                   : fmt::format("{} {}", nn::dtype_name(there->second.dtype()),
-                                                 shape_text(there->second));
-      if (!there || there->second.shape() != value.shape() ||
+      const auto renamed = file_.whole_keys.find(key);
+      const auto& in_file = renamed == file_.whole_keys.end() ? key : renamed->second;
+      if (!there)
+        throw Error("{}: '{}' does not fit the model: it has no such parameter",
+                    file_.file.string(), in_file);
+      if (there->second.shape() != value.shape() ||
           mx::issubdtype(there->second.dtype(), mx::floating) !=
               mx::issubdtype(value.dtype(), mx::floating))
-        throw Error("{}: '{}' does not fit the model: expected {}, found {} {}",
-                    file_.file.string(), key, expected, nn::dtype_name(value.dtype()),
-                    shape_text(value));
+        throw Error("{}: '{}' does not fit the model: expected {} {}, found {} {}",
+                    file_.file.string(), in_file, nn::dtype_name(there->second.dtype()),
+                    shape_text(there->second), nn::dtype_name(value.dtype()), shape_text(value));
       fits.emplace(there->first, value);
       before.emplace(*there);
     }

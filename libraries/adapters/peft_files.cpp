@@ -159,6 +159,7 @@ AdapterFile detail::read_peft(const fs::path& folder, const Json& json) {
       std::string whole = rest;
       if (const size_t at = rest.find(kBase); at != std::string::npos)
         whole = rest.substr(0, at + 1) + rest.substr(at + kBase.size());
+      out.whole_keys.emplace(whole, key);
       out.whole.emplace(std::move(whole), tensor);
       continue;
     }
@@ -179,6 +180,7 @@ AdapterFile detail::read_peft(const fs::path& folder, const Json& json) {
   }
   for (auto& [path, layer] : layers) {
     layer.path = path;
+    layer.transposed = true;
     layer.rank = config.rank_of(path);
     layer.scale = config.scale_of(path);
     layer.dropout = config.dropout;

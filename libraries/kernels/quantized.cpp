@@ -129,7 +129,7 @@ std::optional<QuantMode> quant_mode_from_name(std::string_view name) {
 
 size_t row_bytes(const QuantType& type, int cols) {
   if (cols <= 0 || cols % whole_columns(type) != 0)
-    throw Error("quantization: {} columns are no multiple of {}, as {} needs", cols,
+    throw Error("quantization: {} columns are no multiple of {}, as the kernels of {} need", cols,
                 whole_columns(type), name(type.mode));
   const size_t groups = static_cast<size_t>(cols) / type.group_size;
   return type.is_gguf() ? groups * info(type.mode).block_bytes

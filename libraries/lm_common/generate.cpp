@@ -1,10 +1,9 @@
 #include "lm_common/generate.h"
 
-#include <algorithm>
-
 #include "core/log.h"
 #include "lm_common/memory.h"
 #include "lm_common/position_switch.h"
+#include "lm_common/token_embedding.h"
 
 namespace mlxcpp {
 namespace {
@@ -31,13 +30,7 @@ void check_prompt(const std::vector<int>& prompt, const GenerateOptions& options
         "the prompt has {} tokens, and the model's context holds {}, the answer's included: "
         "shorten it, or bound the KV cache with --max-kv-size",
         prompt.size(), *options.context_length);
-  const auto [low, high] = std::minmax_element(prompt.begin(), prompt.end());
-  if (*low < 0) throw Error("the prompt has the token id {}, which cannot be", *low);
-  if (options.vocab_size && *high >= *options.vocab_size)
-    throw Error(
-        "the prompt has the token id {}, but the model's vocabulary ends at {}: tokenizer "
-        "and model do not belong together",
-        *high, *options.vocab_size - 1);
+  check_ids("the prompt", prompt, options.vocab_size);
 }
 
 }  // namespace
@@ -263,6 +256,7 @@ void Generator::limit_reasoning() {
       info_.reasoning_tokens >= *budget) {
     const std::string closing = "\n" + options_.reasoning->marks().close + "\n\n";
     const std::vector<int> ids = options_.tokenizer->encode(closing, false);
+    check_ids("the end of a thought", ids, options_.vocab_size);
     forced_.assign(ids.begin(), ids.end());
     thought_ended_ = true;
   }

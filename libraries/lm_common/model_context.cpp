@@ -9,6 +9,7 @@
 
 #include "core/log.h"
 #include "lm_common/gguf_tokenizer.h"
+#include "lm_common/token_embedding.h"
 #include "lm_common/tools/formats.h"
 #include "nn/bit_linear.h"
 #include "nn/quantized.h"
@@ -66,6 +67,37 @@ std::optional<kernels::QuantType> quant_type_at(const Quantization& quantization
     if (it != quantization.per_layer.end()) return it->second;
   }
   return quantization.at(path);
+}
+
+// Groups of nvfp4 are of 16 weights, and the kernels take two of them at a time: a layer whose rows
+// have an odd number of groups is computed in floats, which hold its values exactly. True: it was
+// such a layer, and its weight in `weights` is made of floats now.
+bool made_float(nn::Weights& weights, const std::string& path, const kernels::QuantType& type) {
+  if (type.mode != kernels::QuantMode::nvfp4) return false;
+  const auto w = weights.find(path + ".weight"), scales = weights.find(path + ".scales");
+  if (w == weights.end() || scales == weights.end()) return false;
+  const mx::array packed = w->second;  // 8 weights a word
+  if (packed.ndim() < 2 || packed.dtype() != mx::uint32 || packed.shape(-1) % 4 != 2) return false;
+  const auto longer = [](const mx::array& a, int more) {
+    if (a.ndim() == 0) return a;
+    mx::Shape shape = a.shape();
+    shape.back() = more;
+    return mx::concatenate({a, mx::zeros(shape, a.dtype())}, -1);
+  };
+  try {
+    const mx::array whole = kernels::dequantize(
+        {type, longer(packed, 2), longer(scales->second, 1), std::nullopt}, mx::bfloat16);
+    mx::Shape end = whole.shape();
+    end.back() = packed.shape(-1) * 8;
+    w->second = mx::contiguous(mx::slice(whole, mx::Shape(end.size(), 0), end));
+    log::info(
+        "{}: rows of {} weights: computed in bfloat16, as nvfp4's kernels take multiples of 32",
+        path, end.back());
+  } catch (const Error& e) {
+    throw Error("{}: {}", path, e.what());
+  }
+  weights.erase(scales);
+  return true;
 }
 
 // The debug log's account of a model: its configuration, every tensor.
@@ -153,7 +185,9 @@ std::set<int> ModelContext::eos() const {
 std::optional<int> ModelContext::context_length() const {
   return text_setting(config, "max_position_embeddings");
 }
-std::optional<int> ModelContext::vocab_size() const { return text_setting(config, "vocab_size"); }
+std::optional<int> ModelContext::vocab_size() const {
+  return model ? mlxcpp::vocab_size(*model) : std::nullopt;
+}
 
 GenerateOptions ModelContext::generate_options(GenerateParameters parameters,
                                                std::stop_token stop) const {
@@ -217,6 +251,7 @@ void put_weights(nn::Module& model, nn::Weights weights, const Quantization& qua
     auto type = quant_type_at(quantization, path);
     // As mlx_lm: what has no scales was left as it was, whatever the setting for all says.
     if (type && !type->is_gguf() && !weights.contains(path + ".scales")) type.reset();
+    if (type && made_float(weights, path, *type)) type.reset();
     return type;
   });
   nn::load(model, std::move(weights));

@@ -31,7 +31,7 @@ struct ModelContext {
   LMInput prepare(const UserInput& input) const;
   // Ids that end an answer: the tokenizer's, config.json's, and the configuration's extra ones.
   std::set<int> eos() const;
-  // What config.json says, of the text part where it has one.
+  // What config.json says, of the text part where it has one; rows of the model's embedding.
   std::optional<int> context_length() const;
   std::optional<int> vocab_size() const;
 

@@ -1,5 +1,6 @@
 #include "lm_common/write_model.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -23,10 +24,32 @@ void refuse_what_has_no_form(const Json& config) {
   if (method != config.end() && method->is_object() &&
       method->value("quant_method", "") == "bitnet")
     throw Error("bitnet's ternary layers cannot be written: use its own files");
-  if (config.contains("text_config"))
+}
+
+// The prefix under which the checkpoint of a multimodal family keeps the weights of its text model,
+// where it has nothing besides them; other readers look for them there. Error: it has other parts.
+std::string text_prefix(const nn::Weights& weights) {
+  for (const std::string prefix : {"language_model.", "model.language_model."}) {
+    const auto is_below = [&](const auto& w) { return w.first.starts_with(prefix); };
+    if (std::none_of(weights.begin(), weights.end(), is_below)) continue;
+    for (const auto& w : weights)
+      if (!is_below(w) && !w.first.starts_with("lm_head."))
+        throw Error(
+            "the model has parts besides its text model ('{}'), which would be lost: it cannot be "
+            "written",
+            w.first);
+    return prefix;
+  }
+  if (has_towers(weights))
     throw Error(
-        "the model has parts besides its text model ('text_config'), which would be lost: "
-        "it cannot be written");
+        "the model has towers besides its text model, which would be lost: it cannot be written");
+  return "";
+}
+
+// A path of the text model's tree, below that prefix.
+std::string below(const std::string& prefix, const std::string& path) {
+  if (!prefix.starts_with("model.")) return prefix + path;
+  return path.starts_with("model.") ? prefix + path.substr(6) : path;
 }
 
 // The dtype in which MLX dequantises; bfloat16 for what was a GGUF block.
@@ -63,7 +86,8 @@ void restore_row_order(nn::Module& model, Json& config) {
 bool fits(const nn::Module& layer, const QuantType& type) {
   const auto parameters = layer.parameters();
   const auto weight = parameters.find("weight");
-  return weight != parameters.end() && weight->second.shape(-1) % type.group_size == 0;
+  const int whole = std::max(type.group_size, 32);  // nvfp4's kernels take two groups at a time
+  return weight != parameters.end() && weight->second.shape(-1) % whole == 0;
 }
 
 // How the model is quantised now; the most common type is that of all layers.
@@ -148,6 +172,9 @@ void write_model(const fs::path& folder, ModelContext& context, const ModelFiles
   nn::Module& model = *context.model;
   Json config = context.config;
   refuse_what_has_no_form(config);
+  nn::Weights published;
+  if (config.contains("text_config")) published = load_checkpoint(files.folder, files.gguf).weights;
+  const std::string prefix = text_prefix(published);
   if (options.quantize && options.quantize->is_gguf())
     throw Error("safetensors cannot hold {}: expected affine, mxfp4, mxfp8 or nvfp4",
                 kernels::name(options.quantize->mode));
@@ -169,9 +196,25 @@ void write_model(const fs::path& folder, ModelContext& context, const ModelFiles
     make_tokenizer(GgufFile(files.gguf), *context.tokenizer, folder);
   if (options.dtype) config["torch_dtype"] = nn::dtype_name(*options.dtype);
   config.erase("dtype");  // the newer name of the same
-  write_checkpoint(folder, {.config = std::move(config),
-                            .quantization = quantization_of(model),
-                            .weights = model.parameters()});
+  const Quantization by_path = quantization_of(model);
+  Checkpoint out{.config = std::move(config), .quantization = {by_path.everywhere, {}}};
+  for (const auto& [path, type] : by_path.per_layer)
+    out.quantization.per_layer.emplace(below(prefix, path), type);
+  for (auto& [path, w] : model.parameters()) out.weights.emplace(below(prefix, path), w);
+  // Gemma 3n's layers that share the keys of others have projections that nobody uses; mlx_lm wants
+  // them in the file.
+  for (const auto& [key, w] : published) {
+    const auto is_of = [&](const char* part) {
+      return key.starts_with(prefix) && key.find(part) != std::string::npos;
+    };
+    if (prefix.empty() || (!is_of(".self_attn.k_proj.") && !is_of(".self_attn.v_proj.") &&
+                           !is_of(".self_attn.k_norm.")))
+      continue;
+    const bool packed = published.contains(key.substr(0, key.rfind('.')) + ".scales");
+    if (packed && all) continue;
+    out.weights.emplace(key, options.dtype && !packed ? mx::astype(w, *options.dtype) : w);
+  }
+  write_checkpoint(folder, out);
 }
 
 }  // namespace mlxcpp

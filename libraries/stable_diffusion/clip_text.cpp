@@ -113,6 +113,13 @@ ClipTextOutput ClipTextModel::operator()(const mx::array& ids) const {
   if (ids.ndim() != 2 || ids.shape(1) < 1 || ids.shape(1) > config_.max_position_embeddings)
     throw Error("text encoder: expected token ids [B, L] with L at most {}, found [{}]",
                 config_.max_position_embeddings, fmt::join(ids.shape(), ", "));
+  const auto all = mx::astype(ids, mx::int32);
+  const int low = mx::min(all).item<int>(), high = mx::max(all).item<int>();
+  if (low < 0 || high >= config_.vocab_size)
+    throw Error(
+        "text encoder: the prompt has the token id {}, but the vocabulary ends at {}: tokenizer "
+        "and model do not belong together",
+        low < 0 ? low : high, config_.vocab_size - 1);
   std::vector<mx::array> states{text_model->embeddings(ids)};
   const auto& layers = text_model->encoder->layers;
   for (size_t i = 0; i < layers.size(); ++i) states.push_back(layers.call(i, states.back()));

@@ -129,6 +129,15 @@ TEST_F(AdapterOption, ThatDoesNotFitIsOneLine) {
   }
 }
 
+// Not only the first, which is put on.
+TEST_F(AdapterOption, EveryAdapterOfAChatIsChecked) {
+  const test::Outcome outcome = run("chat " + model() + "--adapter one=" + adapter("llama-lora") +
+                                        "--adapter two=" + adapter("qwen3_moe-lora"),
+                                    "printf 'Hello\\n' |");
+  EXPECT_EQ(outcome.status, 1) << outcome.out;
+  EXPECT_THAT(outcome.error, HasSubstr("does not fit the model"));
+}
+
 TEST_F(AdapterOption, ToolsThatCannotBe) {
   scratch.write("bad.json", "{\"name\": \"not a list\"}");
   scratch.write("good.json", "[{\"name\": \"f\", \"parameters\": {\"type\": \"object\"}}]");

@@ -1,6 +1,7 @@
 // Adapters on a tiny Llama; their numbers are compared by the golden fixtures (tests/llm).
 #include "adapters/adapter_set.h"
 #include "adapters/lora_adapter.h"
+#include "adapters/lora_layers.h"
 #include "core/atomic_file.h"
 #include "golden/fixture.h"
 #include "llm/registry.h"
@@ -10,6 +11,7 @@
 #include "support/temp_folder.h"
 #include "support/throws.h"
 #include "tests/support/paths.h"
+#include "vlm/registry.h"
 #include "weights/safetensors.h"
 
 namespace mlxcpp::adapters {
@@ -193,6 +195,76 @@ TEST(LoraAdapter, Full) {
                 {{"fine_tune_type", "full"}, {"num_layers", 1}});
   EXPECT_THAT(error_of([&] { LoraAdapter(folder.path()).load(*model); }),
               HasSubstr("expected float32 [64], found float32 [65]"));
+}
+
+// A folder of PEFT for some layers; every matrix of ones.
+struct PeftFolder {
+  test::TempFolder folder;
+  nn::Weights tensors;
+
+  void layer(const std::string& path, int in, int out) {
+    tensors.insert_or_assign("base_model.model." + path + ".lora_A.weight", mx::ones({2, in}));
+    tensors.insert_or_assign("base_model.model." + path + ".lora_B.weight", mx::ones({out, 2}));
+  }
+  const fs::path& write() {
+    write_safetensors(folder / "adapter_model.safetensors", tensors);
+    write_file(folder / "adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 4})");
+    return folder.path();
+  }
+};
+
+// transformers names the parts of a multimodal model otherwise than its checkpoints do.
+TEST(Peft, PartsOfAMultimodalModel) {
+  const fs::path fixture = test::golden_folder() / "vlm" / "gemma3";
+  const auto model =
+      make_language_model(golden::load_fixture_checkpoint(fixture), vlm::model_types());
+  model->eval();
+  const auto dims = [&](const std::string& path) {
+    const auto& layer = dynamic_cast<const nn::Linear&>(model->at(path));
+    return std::pair(layer.input_dims(), layer.output_dims());
+  };
+  const std::string text = "layers.0.mlp.up_proj", tower = "encoder.layers.0.mlp.fc1";
+  const auto [in, out] = dims("language_model.model." + text);
+  const auto [tower_in, tower_out] = dims("vision_tower.vision_model." + tower);
+  const auto before = logits(*model);
+  std::optional<mx::array> with;
+  for (const char* prefix : {"model.language_model.", "language_model.model.", "model."}) {
+    PeftFolder peft;
+    peft.layer(prefix + text, in, out);
+    for (const char* level : {"model.vision_tower.", "model.vision_tower.vision_model."}) {
+      peft.layer(level + tower, tower_in, tower_out);
+      const LoraAdapter adapter(peft.write());
+      adapter.load(*model);
+      EXPECT_TRUE(dynamic_cast<AdaptedLayer*>(&model->at("vision_tower.vision_model." + tower)));
+      if (!with) with = logits(*model);
+      EXPECT_GT(difference(before, *with), 0.01);
+      EXPECT_EQ(difference(*with, logits(*model)), 0) << prefix;
+      adapter.unload(*model);
+      peft.tensors.erase("base_model.model." + (level + tower) + ".lora_A.weight");
+      peft.tensors.erase("base_model.model." + (level + tower) + ".lora_B.weight");
+    }
+  }
+}
+
+TEST(Peft, MessagesHaveTheFilesKeysAndShapes) {
+  const auto model = tiny();
+  const auto fault = [&](PeftFolder& peft) {
+    return error_of([&] { LoraAdapter(peft.write()).load(*model); });
+  };
+  PeftFolder peft;
+  peft.layer("model.layers.0.self_attn.q_proj", 128, 96);
+  EXPECT_THAT(fault(peft), HasSubstr("q_proj.lora_A.weight' does not fit the model: expected shape "
+                                     "[2, 64], found [2, 128]"));
+  peft.layer("model.layers.0.self_attn.q_proj", 64, 63);
+  EXPECT_THAT(fault(peft), HasSubstr("expected shape [64, 2], found [63, 2]"));
+  peft.layer("model.layers.0.self_attn.q_proj", 64, 64);
+  peft.tensors.emplace("base_model.model.score.weight", mx::ones({2, 64}));
+  EXPECT_THAT(fault(peft), HasSubstr("'base_model.model.score.weight' does not fit the model: it "
+                                     "has no such parameter"));
+  peft.tensors.erase("base_model.model.score.weight");
+  peft.tensors.emplace("base_model.model.model.norm.weight", mx::ones({65}));
+  EXPECT_THAT(fault(peft), HasSubstr("'base_model.model.model.norm.weight' does not fit the model: "
+                                     "expected float32 [64], found float32 [65]"));
 }
 
 TEST(Peft, WhatChangesTheComputationIsRefused) {

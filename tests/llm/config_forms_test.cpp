@@ -5,6 +5,7 @@
 #include "golden/fixture.h"
 #include "llm/registry.h"
 #include "lm_common/model_context.h"
+#include "lm_common/token_embedding.h"
 #include "tests/support/paths.h"
 #include "tests/support/throws.h"
 
@@ -93,6 +94,20 @@ TEST(Lfm2, WithoutAListEveryLayerAttends) {
                                     {"op": "replace", "path": "/full_attn_idxs", "value": null}])");
               }),
               ::testing::HasSubstr("model.layers.0.self_attn"));
+}
+
+// What ids are checked against.
+TEST(Vocabulary, IsThatOfEveryFamily) {
+  const auto folder = test::golden_folder() / "llm";
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (!std::filesystem::exists(entry.path() / "config.json")) continue;  // an adapter's
+    const Json config = read_json(entry.path() / "config.json");
+    const Json& text = config.contains("text_config") ? config.at("text_config") : config;
+    EXPECT_EQ(vocab_size(*model_types().make(config)), text.at("vocab_size")) << entry.path();
+  }
+  Json config = read_json(folder / "gemma3" / "config.json");
+  config.at("text_config").erase("vocab_size");
+  EXPECT_EQ(vocab_size(*model_types().make(config)), 262208);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, ConfigForms, ::testing::ValuesIn(kCases));

@@ -10,6 +10,7 @@
 #include "lm_common/model_container.h"
 #include "lm_common/test_tokenizer.h"
 #include "nn/quantized.h"
+#include "tests/support/throws.h"
 
 namespace mlxcpp {
 namespace {
@@ -127,6 +128,37 @@ TEST_F(Loading, QuantisedLayers) {
   EXPECT_EQ(dynamic_cast<const nn::QuantizedEmbedding*>(
                 &*static_cast<const Bigram&>(*plain.model).embed_tokens),
             nullptr);
+}
+
+// Families leave out what is their default: what a config says of it is not asked.
+TEST_F(Loading, TheVocabularyIsTheModels) {
+  ModelContext context = load();
+  context.config.erase("vocab_size");
+  EXPECT_EQ(context.vocab_size(), 64);
+  context.config["vocab_size"] = 1000;
+  EXPECT_EQ(context.vocab_size(), 64);
+  Caches none;
+  EXPECT_THAT(test::error_of([&] { context.generate(LMInput({64}), none, {}); }),
+              HasSubstr("the model's vocabulary ends at 63"));
+}
+
+// nvfp4's groups are of 16, and MLX writes rows of an odd number of them.
+TEST_F(Loading, RowsOfAnOddNumberOfGroups) {
+  const auto wide = mx::random::normal({64, 48}, mx::float32, mx::random::key(2));
+  const auto parts = mx::quantize(wide, 16, 4, "nvfp4");
+  write_config({{"hidden_size", 48},
+                {"quantization", {{"group_size", 16}, {"bits", 4}, {"mode", "nvfp4"}}}});
+  write_weights({{"embed_tokens.weight", parts[0]}, {"embed_tokens.scales", parts[1]}});
+  const ModelContext context = load();
+  const mx::array ids({5, 63}, {1, 2});
+  const auto want =
+      mx::dequantize(parts[0], parts[1], std::nullopt, 16, 4, "nvfp4", std::nullopt, mx::float32);
+  EXPECT_TRUE(
+      mx::array_equal(mx::astype(context.model->embed(ids), mx::float32), mx::take(want, ids, 0))
+          .item<bool>());
+  write_weights({{"embed_tokens.weight", parts[0]},
+                 {"embed_tokens.scales", mx::slice(parts[1], {0, 0}, {64, 2})}});
+  EXPECT_THAT(fault(), HasSubstr("embed_tokens: dequantize: scales of a nvfp4 matrix"));
 }
 
 TEST_F(Loading, Faults) {

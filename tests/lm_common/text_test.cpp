@@ -6,6 +6,7 @@
 #include "lm_common/generate.h"
 #include "lm_common/model_context.h"
 #include "lm_common/test_tokenizer.h"
+#include "tests/support/throws.h"
 
 namespace mlxcpp {
 namespace {
@@ -147,6 +148,17 @@ TEST(Generate, AnOpenToolCallIsTextAtTheEnd) {
   EXPECT_EQ(generate(model, caches, {kUser}, std::move(o)).text(), "a !B");
 }
 
+// The tokenizer's ids for what is written in its place may lie beyond the model's.
+TEST(Generate, TheEndOfAThoughtMustBeInTheVocabulary) {
+  const Recital model("abcd");
+  Caches caches;
+  GenerateOptions o = with_text({.reasoning_budget = 1});
+  o.reasoning.emplace(true, ReasoningMarks{"a", "b"});
+  o.vocab_size = kUser + 1;
+  EXPECT_THAT(test::error_of([&] { generate(model, caches, {kUser}, std::move(o)).text(); }),
+              HasSubstr("the end of a thought has the token id"));
+}
+
 TEST(UserInput, RendersTheTemplate) {
   const auto tokenizer = test_tokenizer();
   std::vector<int> want = {kUser};
@@ -206,9 +218,10 @@ TEST(ModelContext, EndOfSequenceFromAllSources) {
 
 TEST(ModelContext, SizesOfTheTextPart) {
   ModelContext context = context_of(std::make_unique<CountingModel>());
-  EXPECT_EQ(context.vocab_size(), 64);
-  context.config["text_config"] = {{"vocab_size", 32}};
-  EXPECT_EQ(context.vocab_size(), 32);
+  EXPECT_EQ(context.context_length(), 100);
+  context.config["text_config"] = {{"max_position_embeddings", 32}};
+  EXPECT_EQ(context.context_length(), 32);
+  context.config["text_config"] = Json::object();
   EXPECT_EQ(context.context_length(), std::nullopt);
 }
 

@@ -3,6 +3,7 @@
 
 #include "model_folder.h"
 #include "stable_diffusion/pipeline.h"
+#include "tests/support/throws.h"
 
 namespace mlxcpp::sd {
 namespace {
@@ -105,6 +106,13 @@ TEST(Quantized, TextEncoderAndUNetStayClose) {
   EXPECT_LT(small, full);
   EXPECT_FALSE(mx::array_equal(got, want).item<bool>());
   EXPECT_LT(largest(got - want), 0.05 * largest(want));
+}
+
+TEST(Prompt, IdsBeyondTheVocabularyAreRefused) {
+  const auto encoder = ModelSource(kSd21).load_text_encoder(0, mx::float32);
+  for (const int id : {10'000'000, -1})
+    EXPECT_THAT(mlxcpp::test::error_of([&] { (*encoder)(mx::array({0, id}, {1, 2})); }),
+                ::testing::HasSubstr(fmt::format("has the token id {}", id)));
 }
 
 TEST(Prompt, TooLongIsCutAsDiffusersCutsIt) {

@@ -128,13 +128,38 @@ TEST(WriteModel, GgufBecomesSafetensors) {
   }
 }
 
-TEST(WriteModel, RefusesWhatWouldBeLost) {
-  const TempFolder folder;
-  const fs::path from = folder_of(folder, "llama");
-  ModelContext c = load(from);
-  c.config["text_config"] = Json::object();
-  EXPECT_THAT(error_of([&] { write_model(folder / "no", c, {from, {}}); }),
-              HasSubstr("text_config"));
+// Of families whose other checkpoints have towers; names stay as they were, so that others find
+// them.
+TEST(WriteModel, TextAloneOfAMultimodalFamily) {
+  for (const char* name : {"gemma3", "gemma3n"}) {
+    const TempFolder folder;
+    const fs::path from = folder_of(folder, name);
+    Checkpoint checkpoint = load_checkpoint(from);
+    std::erase_if(checkpoint.weights, [](const auto& w) {
+      return w.first.find("language_model.") == std::string::npos;
+    });
+    write_checkpoint(from, checkpoint);
+    ModelContext c = load(from);
+    const auto before = logits(c);
+    write_model(folder / "out", c, {from, {}});
+    const Checkpoint written = load_checkpoint(folder / "out");
+    for (const auto& [key, w] : written.weights)
+      EXPECT_TRUE(checkpoint.weights.contains(key)) << name << ' ' << key;
+    EXPECT_EQ(written.weights.size(), checkpoint.weights.size()) << name;
+    EXPECT_EQ(difference(before, logits(load(folder / "out"))), 0) << name;
+
+    ModelContext floats = load(from);
+    write_model(folder / "q8", floats, {from, {}},
+                {.quantize = kernels::QuantType{.group_size = 32, .bits = 8}});
+    EXPECT_TRUE(load(folder / "q8").quantization.everywhere) << name;
+    EXPECT_LT(difference(before, logits(load(folder / "q8"))), 0.5) << name;
+
+    checkpoint.weights.emplace("model.vision_tower.a.weight", mx::zeros({2}));
+    write_checkpoint(from, checkpoint);
+    EXPECT_THAT(error_of([&] { write_model(folder / "no", c, {from, {}}); }),
+                HasSubstr("besides its text model ('model.vision_tower.a.weight')"));
+    EXPECT_FALSE(fs::exists(folder / "no"));
+  }
 }
 
 TEST(WriteModel, FusedAdapterIsPartOfIt) {

@@ -5,6 +5,7 @@
 #include "../support/unpacked_fixture.h"
 #include "lm_common/chat_session.h"
 #include "tests/support/paths.h"
+#include "tests/support/throws.h"
 #include "vlm/registry.h"
 #include "vlm/vision_language_model.h"
 
@@ -51,6 +52,48 @@ TEST(Session, APictureIsEncodedOnce) {
     EXPECT_EQ(look({kFixture / "image0.png"}, input.media[0].end), 0) << "it is in the caches";
     EXPECT_EQ(look({kFixture / "image0.png"}), 1);
   });
+}
+
+// transformers 5 leaves out a level of the tower's names where it saves a model that it made.
+TEST(Checkpoints, TheTowerHasTwoSpellings) {
+  for (const char* name : {"gemma3", "paligemma"}) {
+    const fs::path folder = test::golden_folder() / "vlm" / name;
+    Checkpoint published = golden::load_fixture_checkpoint(folder), saved = published;
+    saved.weights.clear();
+    constexpr std::string_view kLevel = "vision_tower.vision_model.";
+    size_t renamed = 0;
+    for (const auto& [key, w] : published.weights) {
+      const bool tower = key.starts_with(kLevel);
+      renamed += tower;
+      saved.weights.emplace(tower ? "vision_tower." + key.substr(kLevel.size()) : key, w);
+    }
+    EXPECT_GT(renamed, 10u) << name;
+    const auto one = make_language_model(std::move(published), model_types());
+    const auto other = make_language_model(std::move(saved), model_types());
+    const auto want = one->parameters(), got = other->parameters();
+    ASSERT_EQ(got.size(), want.size()) << name;
+    for (const auto& [key, w] : want)
+      EXPECT_TRUE(mx::array_equal(got.at(key), w).item<bool>()) << name << ' ' << key;
+  }
+}
+
+// What transformers 5 adds to config.json where it saves a model.
+TEST(Checkpoints, ConfigsAsTransformers5SavesThem) {
+  const auto made = [](const char* name, const char* change) {
+    const Json config = read_json(test::golden_folder() / "vlm" / name / "config.json");
+    model_types().make(config.patch(Json::parse(change)));
+  };
+  for (const char* name : {"qwen2_vl", "qwen2_5_vl"}) {
+    made(name, R"([{"op": "add", "path": "/vision_config/rope_parameters",
+                    "value": {"rope_theta": 10000.0, "rope_type": "axial"}}])");
+    EXPECT_THAT(test::error_of([&] {
+                  made(name, R"([{"op": "add", "path": "/vision_config/rope_parameters",
+                                  "value": {"rope_theta": 500.0, "rope_type": "axial"}}])");
+                }),
+                ::testing::HasSubstr("vision_config: rope_parameters: 'rope_theta'"));
+  }
+  for (const char* name : {"idefics3", "smolvlm"})
+    made(name, R"([{"op": "add", "path": "/_pad_token_id", "value": 2}])");
 }
 
 TEST(Session, AnswersAreThoseOfAFreshStart) {

@@ -46,6 +46,7 @@ std::shared_ptr<adapters::AdapterSet> CommonOptions::load_adapters(
     ModelContainer& container) const {
   auto set = std::make_shared<adapters::AdapterSet>();
   container.update([&](ModelContext& context) {
+    std::string first;
     for (const std::string& text : adapters) {
       const size_t equals = text.find('=');
       const std::filesystem::path folder =
@@ -53,9 +54,13 @@ std::shared_ptr<adapters::AdapterSet> CommonOptions::load_adapters(
       const std::string name = equals == std::string::npos
                                    ? std::filesystem::weakly_canonical(folder).filename().string()
                                    : text.substr(0, equals);
-      set->add(name, std::make_shared<adapters::LoraAdapter>(folder, context.config));
-      if (set->names().size() == 1) set->use(*context.model, name);
+      const auto adapter = std::make_shared<adapters::LoraAdapter>(folder, context.config);
+      adapter->load(*context.model);  // whether it fits is said now, not when it is asked for
+      adapter->unload(*context.model);
+      set->add(name, adapter);
+      if (first.empty()) first = name;
     }
+    if (!first.empty()) set->use(*context.model, first);
   });
   return set;
 }

@@ -5,7 +5,7 @@
 #include "embedders/models.h"
 #include "kernels/packed_attention.h"
 #include "llm/registry.h"
-#include "lm_common/language_model.h"
+#include "lm_common/token_embedding.h"
 
 namespace mlxcpp::embedders {
 namespace {
@@ -50,10 +50,12 @@ class Decoder final : public TextEncoder {
   Decoder(const Json& config, bool causal)
       : model_(llm::model_types().make(config)),
         causal_(causal),
-        hidden_size_(config.at("hidden_size")),
-        vocab_size_(config.at("vocab_size")),
-        layers_(model_->make_caches().size()),
-        max_length_(config.value("max_position_embeddings", 0)) {
+        layers_(model_->make_caches().size()) {
+    const nn::Embedding* embedding = token_embedding(*model_);
+    if (!embedding) throw Error("{} has no embedding of its tokens", model_->type_name());
+    hidden_size_ = embedding->dims();
+    vocab_size_ = embedding->count();
+    ConfigReader(config, "config.json").maybe("max_position_embeddings", max_length_);
     if (max_length_ <= 0) throw Error("config.json: 'max_position_embeddings' is missing");
   }
 
@@ -84,9 +86,8 @@ class Decoder final : public TextEncoder {
  private:
   std::unique_ptr<LanguageModel> model_;
   const bool causal_;
-  const int hidden_size_, vocab_size_;
   const size_t layers_;
-  const int max_length_;
+  int hidden_size_ = 0, vocab_size_ = 0, max_length_ = 0;
 };
 
 Json as_decoder(Json config, Head head) {

@@ -15,6 +15,14 @@ namespace mlxcpp::vlm {
 namespace {
 
 constexpr float kEps = 1e-6f;
+constexpr double kTheta = 10000;  // the base of positions
+
+struct TowerRope {
+  void fields(ConfigReader& v) {
+    v.only("rope_type", "axial");
+    v.only("rope_theta", kTheta);
+  }
+};
 
 void read_common(ConfigReader& v, QwenTowerConfig& c) {
   llm::read_count(v, "depth", c.depth);
@@ -25,6 +33,8 @@ void read_common(ConfigReader& v, QwenTowerConfig& c) {
   llm::read_size(v, "spatial_merge_size", c.spatial_merge_size);
   llm::read_size(v, "temporal_patch_size", c.temporal_patch_size);
   v.skip("spatial_patch_size");
+  TowerRope rope;  // transformers 5 spells it out
+  v.maybe("rope_parameters", rope);
 }
 
 void check_heads(const ConfigReader& v, const QwenTowerConfig& c, const char* width) {
@@ -50,7 +60,7 @@ mx::array frequencies(int head_dim, bool second) {
   std::vector<float> f(static_cast<size_t>(2 * n), 0.0f);
   for (int i = 0; i < n; ++i)
     f[static_cast<size_t>(second ? n + i : i)] =
-        static_cast<float>(1.0 / std::pow(10000.0, static_cast<double>(i) / n));
+        static_cast<float>(1.0 / std::pow(kTheta, static_cast<double>(i) / n));
   return mx::array(f.data(), {2 * n}, mx::float32);
 }
 

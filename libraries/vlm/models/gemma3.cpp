@@ -103,6 +103,8 @@ class Gemma3 final : public VisionLanguageModel {
             {"lm_head.", "language_model.lm_head."},
             {"model.vision_tower.vision_model.", "vision_tower.vision_model."},
             {"model.vision_tower.", "vision_tower.vision_model."},
+            {"vision_tower.vision_model.", "vision_tower.vision_model."},
+            {"vision_tower.", "vision_tower.vision_model."},  // transformers 5
             {"model.multi_modal_projector.", "multi_modal_projector."}};
   }
   nn::Weights sanitize_towers(nn::Weights weights) const override {

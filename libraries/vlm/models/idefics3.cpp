@@ -48,7 +48,8 @@ struct Idefics3Config {
     v.need("vision_config", vision_config);
     llm::read_size(v, "scale_factor", scale_factor);
     v.maybe("image_token_id", image_token_id);
-    for (const char* key : {"image_seq_len", "use_reentrant_checkpointing", "vocab_size"})
+    for (const char* key :
+         {"_pad_token_id", "image_seq_len", "use_reentrant_checkpointing", "vocab_size"})
       v.skip(key);
     if (vision_config.side() % scale_factor != 0)
       throw Error("{}: 'scale_factor' is {}, expected a divisor of the {} patches along an edge",
