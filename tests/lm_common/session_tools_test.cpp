@@ -223,7 +223,9 @@ TEST(SessionTools, RoundsAreBounded) {
   options.max_tool_rounds = 2;
   ChatSession session(f.container, options);
   const std::string call = R"(add{"b":3,"a":2})";
+  ::testing::internal::CaptureStderr();
   EXPECT_THAT(events_of(session.stream("?")), ElementsAre(call, "=5", call, "=5", call));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("after 2 rounds of tool calls"));
 }
 
 TEST(SessionTools, AgainBeginsAtTheQuestion) {
