@@ -34,7 +34,8 @@ mx::array by_operations(F&& f) {
   return f();
 }
 
-mx::array normal(mx::Shape shape, uint64_t seed, mx::Dtype dtype = mx::float32, float scale = 1) {
+mx::array normal(const mx::Shape& shape, uint64_t seed, mx::Dtype dtype = mx::float32,
+                 float scale = 1) {
   return mx::astype(mx::random::normal(shape, mx::float32, 0, scale, mx::random::key(seed)), dtype);
 }
 
@@ -415,7 +416,7 @@ TEST(LayerStep, Caches) {
        [] { return std::make_unique<AttentionCache>(KvLayout(KvLayout::Kind::chunked, 7)); }},
   };
   for (const auto& [what, make] : caches) compare_layer(layer, what, make, steps);
-  const auto padded = [](KvLayout layout) {
+  const auto padded = [](const KvLayout& layout) {
     return [layout]() -> std::unique_ptr<KVCache> {
       return std::make_unique<AttentionCache>(layout, std::vector<int>{2, 0, 1});
     };

@@ -18,7 +18,6 @@ using mlxcpp::testing::CountingModel;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
 
 template <class F>
 std::string fault(F f) {

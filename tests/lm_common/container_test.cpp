@@ -12,7 +12,6 @@ namespace mlxcpp {
 namespace {
 
 using mlxcpp::testing::TinyModel;
-using ::testing::HasSubstr;
 
 std::shared_ptr<ModelContainer> tiny_container(uint64_t seed = 7) {
   return std::make_shared<ModelContainer>(

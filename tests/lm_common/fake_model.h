@@ -68,7 +68,7 @@ class TinyModel : public LanguageModel {
 
   explicit TinyModel(uint64_t seed = 7, bool trimmable = true) : trimmable_(trimmable) {
     mx::array key = mx::random::key(seed);
-    const auto random = [&](mx::Shape shape, float scale) {
+    const auto random = [&](const mx::Shape& shape, float scale) {
       const auto [next, use] = mx::random::split(key);
       key = next;
       return mx::multiply(mx::random::normal(shape, mx::float32, use), mx::array(scale));

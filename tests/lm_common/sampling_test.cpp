@@ -87,7 +87,7 @@ TEST(Sampling, NucleusEqualsSortingTheVocabulary) {
 }
 
 TEST(Sampling, DrawInvertsTheRunningSum) {
-  const auto draws = [](std::vector<float> weights, std::vector<float> uniform) {
+  const auto draws = [](std::vector<float> weights, const std::vector<float>& uniform) {
     const int n = static_cast<int>(weights.size());
     std::vector<int> ids;
     for (const float u : uniform)
@@ -133,7 +133,7 @@ TEST(Sampling, LogitBiasOutsideTheVocabularyIsRefused) {
   }
 }
 
-std::vector<int> draw(GenerateParameters p, int n, const mx::array& logits) {
+std::vector<int> draw(const GenerateParameters& p, int n, const mx::array& logits) {
   Sampler sampler(p);
   std::vector<int> ids;
   for (int i = 0; i < n; ++i) ids.push_back(sampler(logits).token.item<int>());

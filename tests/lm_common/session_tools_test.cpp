@@ -42,7 +42,7 @@ constexpr const char* kToolTemplate =
 // that stands in the place of a token it would have said is taken as said.
 class Script final : public LanguageModel {
  public:
-  Script(std::shared_ptr<const Tokenizer> tokenizer, const std::vector<std::string>& texts) {
+  Script(const std::shared_ptr<const Tokenizer>& tokenizer, const std::vector<std::string>& texts) {
     for (const std::string& text : texts) {
       answers_.push_back(tokenizer->encode(text, false));
       answers_.back().push_back(kEos);

@@ -79,7 +79,7 @@ TEST(Film, FramesAndTimes) {
     for (int again = 0; again < 2; ++again) {  // from the start each time
       const std::vector<int> numbers = {0, 2, 5};
       size_t n = 0;
-      film.read(numbers, [&](Picture p) { EXPECT_EQ(p.rgb, frame(numbers[n++]).rgb); });
+      film.read(numbers, [&](const Picture& p) { EXPECT_EQ(p.rgb, frame(numbers[n++]).rgb); });
       EXPECT_EQ(n, 3u);
     }
   }

@@ -276,7 +276,8 @@ TEST(Dropout, ScalesWhatItKeeps) {
 
 TEST(Dropout, DropsWholeChannels) {
   mx::random::seed(5);
-  const auto whole = [](const Layer& dropout, const mx::Shape& shape, std::vector<int> positions) {
+  const auto whole = [](const Layer& dropout, const mx::Shape& shape,
+                        const std::vector<int>& positions) {
     const auto y = dropout(mx::ones(shape));
     EXPECT_TRUE(near(mx::min(y, positions), mx::max(y, positions), 0));  // one value a channel
     auto zeros = mx::sum(mx::astype(mx::equal(y, mx::array(0.0f)), mx::int32));
