@@ -153,7 +153,6 @@ mx::array Embedder::embed_ids(const std::vector<Tokens>& all, const EmbedOptions
       prompts.push_back(all[i].prompt);
     }
     const PackedTokens packed(tokens);
-    const kernels::AnyOrderScope scope;
     auto vectors =
         mx::contiguous(finish(pooled(model_.encoder->hidden(packed), packed, prompts), o));
     vectors.eval();
@@ -178,7 +177,6 @@ std::vector<mx::array> Embedder::embed_tokens(const std::vector<std::string>& te
     std::vector<const Tokens*> tokens;
     for (const size_t i : batch) tokens.push_back(&all[i]);
     const PackedTokens packed(tokens);
-    const kernels::AnyOrderScope scope;
     const auto hidden = mx::astype(model_.encoder->hidden(packed), mx::float32);
     int start = 0;
     for (const size_t i : batch) {

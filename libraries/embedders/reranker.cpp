@@ -4,7 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/linear.h"
 #include "weights/checkpoint.h"
 
 namespace mlxcpp::embedders {
@@ -86,7 +85,6 @@ std::vector<float> Reranker::score(const std::string& query,
     std::vector<const Tokens*> tokens;
     for (const size_t i : batch) tokens.push_back(&all[i]);
     const PackedTokens packed(tokens);
-    const kernels::AnyOrderScope scope;
     const auto hidden = model_.encoder->hidden(packed);
     mx::array scores = mx::zeros({0});
     if (model_.type.is_language_model) {

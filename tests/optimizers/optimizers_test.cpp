@@ -26,7 +26,7 @@ double largest_difference(const mx::array& a, const mx::array& b) {
 
 using Make = std::function<std::unique_ptr<StepOptimizer>()>;
 template <class T, class O>
-Make made(O options) {
+Make made(const O& options) {
   return [options] { return std::make_unique<T>(options); };
 }
 
@@ -87,7 +87,8 @@ TEST(Optimizers, EveryStepIsPythons) {
       now = optimizer->apply(problem.gradients(i), now);
       for (const auto& [parameter, value] : now)
         EXPECT_LE(
-            largest_difference(value, mx::take(problem.file.at(name + "." + parameter), i, 0)),
+            largest_difference(
+                value, mx::take(problem.file.at(fmt::format("{}.{}", name, parameter)), i, 0)),
             2e-6)
             << name << " " << parameter << " step " << i;
     }

@@ -60,7 +60,7 @@ TEST(HostileTemplates, AreStopped) {
            doubled + "{{ ns.x ~ '' }}",
            doubled + "{{ ns.x | tojson }}",
            doubled + "{{ ns.x | upper }}",
-           nested + nested + nested + nested + nested + nested,
+           fmt::format("{0}{0}{0}{0}{0}{0}", nested),
            nested + "{{ ns.x | tojson }}",
            std::string(100000, '(') + "{{",
            "{{ " + std::string(100000, '('),

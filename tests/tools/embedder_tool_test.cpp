@@ -25,7 +25,6 @@ using test::TempFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using ::testing::StartsWith;
 namespace mx = mlx::core;
 
 class EmbedderTool : public ::testing::Test {

@@ -159,7 +159,9 @@ TEST(Report, GoesOnAfterTheCheckpoint) {
   }
   EXPECT_EQ(test::read_all(file),
             "{\"iteration\":1}\n{\"iteration\":2}\n{\"again\":true,\"iteration\":3}\n");
-  ReportFile(file, 0);
+  {
+    const ReportFile report(file, 0);
+  }
   EXPECT_EQ(test::read_all(file), "");
 }
 

@@ -160,7 +160,9 @@ TEST(Gemma3nAudio, LayersAreTheReferences) {
   const auto want = read_safetensors(kGemma3n / "golden.safetensors").tensors;
   const auto tower = load_conformer();
   for (const std::string name : {"audio", "two_audios"}) {
-    const auto at = [&](const std::string& what) { return want.at(name + "." + what); };
+    const auto at = [&](const std::string& what) {
+      return want.at(fmt::format("{}.{}", name, what));
+    };
     const auto valid = mx::astype(at("input_features_mask"), mx::bool_);
     mx::array got(0.0f);
     const auto seen = outputs_of(*tower, [&] { got = (*tower)(at("input_features"), valid); });

@@ -8,7 +8,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace test;
-using kernels::QuantMode;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

@@ -1,5 +1,6 @@
 // Fits a polynomial to noisy points of a sine, by gradient descent and, for comparison, in one
 // stroke by least squares: the two ways of fitting that MLX offers.
+#include <cmath>
 #include <iostream>
 #include <string>
 
@@ -38,8 +39,8 @@ void plot(const mx::array& x, const mx::array& y, const mx::array& curve) {
   constexpr float kTop = 1.5f;
   std::vector<std::string> rows(kHeight, std::string(kWidth, ' '));
   const auto put = [&](float px, float py, char c) {
-    const int column = static_cast<int>((px + 1) / 2 * (kWidth - 1) + 0.5f);
-    const int row = static_cast<int>((kTop - py) / (2 * kTop) * (kHeight - 1) + 0.5f);
+    const auto column = std::lround((px + 1) / 2 * (kWidth - 1));
+    const auto row = std::lround((kTop - py) / (2 * kTop) * (kHeight - 1));
     if (row >= 0 && row < kHeight && column >= 0 && column < kWidth) rows[row][column] = c;
   };
   for (int i = 0; i < kWidth; ++i)

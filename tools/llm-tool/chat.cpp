@@ -62,7 +62,7 @@ class ChatLoop {
       if (line->front() != '/') {
         chat::Message message = chat::user(*line);
         std::exchange(next_, {}).attach(message);
-        answer([&](std::stop_token stop) { return session_.stream(message, stop); });
+        answer([&](const std::stop_token& stop) { return session_.stream(message, stop); });
       } else if (!command(*line)) {
         return;
       }
@@ -124,7 +124,7 @@ class ChatLoop {
       next_ = options_.media;
       stats_ = false;
     } else if (name == "/again") {
-      answer([&](std::stop_token stop) { return session_.again(stop); });
+      answer([&](const std::stop_token& stop) { return session_.again(stop); });
     } else if (name == "/parameters") {
       print_parameters();
     } else if (name == "/temperature") {

@@ -81,7 +81,7 @@ struct TrainOptions : LoraOptions {
 };
 
 std::string clock(double seconds) {
-  const auto s = static_cast<long>(std::lround(seconds));
+  const long s = std::lround(seconds);
   return s >= 3600 ? fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
                    : fmt::format("{}:{:02}", s / 60, s % 60);
 }

@@ -57,14 +57,14 @@ void complain(const CLI::App& app, const char* what) {
 }
 
 // The command that was given, of a command or of the program.
-const CLI::App& innermost(const CLI::App& app) {
-  const auto given = app.get_subcommands();
-  return given.empty() ? app : innermost(*given.front());
+const CLI::App* innermost(const CLI::App* app) {
+  const auto given = app->get_subcommands();
+  return given.empty() ? app : innermost(given.front());
 }
 
 // In one line what is wrong, what was expected and what was found, where CLI11 leaves that out.
 std::string usage_fault(const CLI::App& app, const CLI::ParseError& e) {
-  const CLI::App& command = innermost(app);
+  const CLI::App& command = *innermost(&app);
   std::string text = e.what();
   constexpr std::string_view kNoNumber = "Could not convert: ";
   if (text.starts_with(kNoNumber)) {

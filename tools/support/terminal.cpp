@@ -125,7 +125,7 @@ std::string progress_line(const Progress& p, int width, bool colour) {
   std::string tail;
   const size_t room = width > 0 ? static_cast<size_t>(width) : 10000;
   for (const std::string& fact : facts) {
-    const std::string next = tail + (tail.empty() ? "" : "  ") + fact;
+    const std::string next = fmt::format("{}{}{}", tail, tail.empty() ? "" : "  ", fact);
     if (next.size() <= room) tail = next;
   }
   if (width == 0) return p.file + "  " + tail;
