@@ -20,9 +20,9 @@ mx::array matmul(const mx::array& a, const mx::array& b);
 
 // While one lives, products of many rows that this thread builds by the two functions above are
 // computed in the fastest way, in which a row has other bits than alone. nn::value_and_grad has
-// one, and so have their gradients, the towers of pictures and sound, and Stable Diffusion's UNet;
-// language models and embedders have none, so that a prompt in pieces gives the bits of the whole,
-// and a text in a batch those that it has alone.
+// one, and so have their gradients and the towers of pictures and sound; language models and
+// embedders have none, so that a prompt in pieces gives the bits of the whole, and a text in a
+// batch those that it has alone.
 class AnyOrderScope {
  public:
   AnyOrderScope();

@@ -26,6 +26,7 @@ struct MatrixView {
 inline MatrixView transposed(const MatrixView& v) {
   return {v.data, v.type, v.column_stride, v.row_stride};
 }
+
 // Distance between repacked rows of k floats: whole lines, and no multiple of a page, since such
 // rows would compete for the same lines of the cache.
 inline size_t row_distance(size_t k) {

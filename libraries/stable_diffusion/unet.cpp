@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include "kernels/image.h"
-#include "kernels/linear.h"
 #include "stable_diffusion/transformer.h"
 
 namespace mlxcpp::sd {
@@ -190,7 +189,6 @@ mx::Dtype UNet::dtype() const { return conv_in->weight->dtype(); }
 
 mx::array UNet::time_state(const mx::array& timestep, int batch, const Conditioning& c,
                            std::optional<float> guidance) const {
-  const kernels::AnyOrderScope scope;
   const auto t = mx::broadcast_to(mx::astype(timestep, mx::float32), {batch});
   const auto embedded = sinusoidal_embedding(t, config_.block_out_channels[0],
                                              config_.flip_sin_to_cos, config_.freq_shift);
